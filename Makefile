@@ -1,0 +1,56 @@
+# Isochrone. `make` alone lists what can be made.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+LOCKS  := deploy/locks
+UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help install up test test-real check bench fmt lock clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## install everything into .venv (locked, with hashes)
+
+$(STAMP): $(LOCKS)/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Isochrone needs Python 3.11 or later; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCKS)/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: $(STAMP) ## run everything on this machine: Postgres, collector, agent, three simulated endpoints
+	@$(BIN)/isochrone-collector up $(ARGS)
+
+test: $(STAMP) ## prove it: unit, contract, integration, migration and system tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-real: $(STAMP) ## measure a real model server and a real gateway (builds both the first time)
+	$(BIN)/python -m tests.real.run $(ARGS)
+
+check: $(STAMP) ## format, lint, types, layers, dead dependencies, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/codespell
+
+bench: $(STAMP) ## measure speed and size, each against its limit or a peer
+	$(BIN)/python -m tests.bench.run $(ARGS)
+
+fmt: $(STAMP) ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## renew deploy/locks from pyproject.toml (ARGS=--upgrade to take newer releases)
+	$(UV_COMPILE) --extra agent -o $(LOCKS)/agent.txt $(ARGS)
+	$(UV_COMPILE) --extra collector -o $(LOCKS)/collector.txt $(ARGS)
+	$(UV_COMPILE) --all-extras --group dev -o $(LOCKS)/dev.txt $(ARGS)
+
+clean: ## remove the environment and caches (data of `make up` stays)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

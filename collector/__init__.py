@@ -1,0 +1,1 @@
+"""The collector: takes batches in, keeps them in Postgres, exposes metrics. Wired in `collector.app`."""

@@ -1,0 +1,90 @@
+"""How a probe ended (closed sets), and what could have spoiled it."""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """The end of one probe. A failure has no latency: it has an outcome, and the marks it reached."""
+
+    OK = "ok"
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    AUTH = "auth"
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    HTTP_4XX = "http_4xx"
+    HTTP_5XX = "http_5xx"
+    TIMEOUT_HEADERS = "timeout_headers"
+    TIMEOUT_FIRST_TOKEN = "timeout_first_token"  # noqa: S105  a model's token
+    TIMEOUT_STALL = "timeout_stall"
+    TIMEOUT_TOTAL = "timeout_total"
+    TRUNCATED = "truncated"
+    STREAM_ERROR = "stream_error"
+    PROTOCOL = "protocol"
+    EMPTY = "empty"
+    DENIED = "denied"
+    BUDGET = "budget"
+    OTHER = "other"
+
+
+class Prober(StrEnum):
+    """What a module does."""
+
+    RTT = "rtt"
+    INFERENCE = "inference"
+
+
+class Connection(StrEnum):
+    """Whether the probe opened its connection or reused one: what happened, not what was intended."""
+
+    COLD = "cold"
+    WARM = "warm"
+
+
+class RttMethod(StrEnum):
+    """How a round trip is provoked."""
+
+    TCP = "tcp"
+    """A handshake to a literal address, closed at once."""
+    HTTP = "http"
+    """A HEAD request on a warm connection, to its first response byte."""
+
+
+class RttSource(StrEnum):
+    """Where `rtt_seconds` comes from."""
+
+    TCP_INFO_MIN = "tcp_info_min"
+    """Kernel's `tcpi_min_rtt` of the very connection."""
+    TCP_INFO = "tcp_info"
+    """Kernel's smoothed `tcpi_rtt`, where the kernel keeps no minimum."""
+    HANDSHAKE = "handshake"
+    """TCP handshake to the literal address."""
+    HTTP = "http"
+    """Request to first response byte on a warm connection: includes the server's own time."""
+
+
+class ClockSource(StrEnum):
+    """Which clock stamped the arrivals."""
+
+    KERNEL = "kernel"
+    USER = "user"
+
+
+class TokenSource(StrEnum):
+    """Where the number of output tokens comes from: the provider's usage, or counted arrivals."""
+
+    USAGE = "usage"
+    ARRIVALS = "arrivals"
+
+
+class Flag(StrEnum):
+    """What could have spoiled a result. Spoiled results are stored, and left out of baselines and live metrics."""
+
+    LATE_START = "late_start"
+    LOOP_LAG = "loop_lag"
+    THROTTLED = "throttled"
+    CLOCK_UNSYNCHRONIZED = "clock_unsynchronized"
+    BUFFERED = "buffered"
+    BELOW_FLOOR = "below_floor"
+    RETRANSMITS = "retransmits"

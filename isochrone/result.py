@@ -1,0 +1,114 @@
+"""What one probe brought, as it is spooled, sent and stored."""
+
+from datetime import datetime
+from operator import attrgetter
+from typing import Annotated, Literal
+
+import msgspec
+
+from isochrone.marks import Components, Marks
+from isochrone.names import Count, Name, Rate, Seconds, Text, check_all_seconds, check_name
+from isochrone.outcome import (
+    ClockSource,
+    Connection,
+    Flag,
+    Outcome,
+    Prober,
+    RttMethod,
+    RttSource,
+    TokenSource,
+)
+
+AwareTime = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A moment with its offset from UTC; written in UTC."""
+Address = Annotated[str, msgspec.Meta(max_length=45, pattern=r"^[0-9a-fA-F:.]*\Z")]
+"""A literal IPv4 or IPv6 address."""
+
+
+class Pings(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The samples of one `rtt` probe. The times are None when every sample was lost."""
+
+    method: RttMethod
+    sent: Count
+    lost: Count
+    min_seconds: Seconds | None = None
+    median_seconds: Seconds | None = None
+    mean_seconds: Seconds | None = None
+    max_seconds: Seconds | None = None
+    jitter_seconds: Seconds | None = None
+    """Mean difference of consecutive samples, smoothed (RFC 3550 6.4.1); None with fewer than two."""
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What was counted in one stream."""
+
+    source: TokenSource
+    output: Count
+    """Output tokens, reasoning included."""
+    input: Count | None = None
+    cached_input: Count | None = None
+    """Input tokens that a prefix cache answered."""
+    reasoning: Count | None = None
+    """Output tokens that were thought, streamed or not."""
+    arrivals: Count = 0
+    """Events that carried at least one token."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One attempt, never retried inside. (boot id of its batch, `seq`) names it for ever."""
+
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+    """Contiguous from 0 within one run of the agent's process: a gap is a loss."""
+    endpoint: Name
+    module: Name
+    prober: Prober
+    started_at: AwareTime
+    """The agent's wall clock at the start: says when, never how long."""
+    started_boottime_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
+    """CLOCK_BOOTTIME at the start, in seconds: tells the age whatever the wall clock says."""
+    outcome: Outcome
+    reason: Text | None = None
+    """One line for a person; None when `outcome` is ok."""
+    http_status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = None
+    address: Address | None = None
+    """What was dialled."""
+    ip_version: Literal[4, 6] | None = None
+    connection: Connection | None = None
+    clock_source: ClockSource = ClockSource.USER
+    marks: Marks = Marks()
+    duration_seconds: Seconds | None = None
+    """From the start to `marks.end` (inference) or to the last sample (rtt)."""
+    setup_seconds: Seconds | None = None
+    rtt_seconds: Seconds | None = None
+    """Round trip; the median of the samples in an `rtt` probe."""
+    rtt_source: RttSource | None = None
+    ttft_seconds: Seconds | None = None
+    answer_ttft_seconds: Seconds | None = None
+    tpot_seconds: Seconds | None = None
+    tokens_per_second: Rate | None = None
+    stall_seconds: Seconds | None = None
+    """Longest gap between two arrivals after the first."""
+    components: Components | None = None
+    pings: Pings | None = None
+    tokens: Tokens | None = None
+    flags: tuple[Flag, ...] = ()
+    start_delay_seconds: Seconds | None = None
+    """How long after its planned moment the probe started; None when nobody planned it."""
+
+    def __post_init__(self) -> None:
+        check_name(self.endpoint, place="endpoint")
+        check_name(self.module, place="module")
+        check_all_seconds(_durations(self), _DURATIONS)
+
+
+_DURATIONS = (
+    "duration_seconds",
+    "setup_seconds",
+    "rtt_seconds",
+    "ttft_seconds",
+    "answer_ttft_seconds",
+    "tpot_seconds",
+    "stall_seconds",
+    "start_delay_seconds",
+)
+_durations = attrgetter(*_DURATIONS)

@@ -1,0 +1,117 @@
+"""Wire encoding: results and batches as JSON bytes, and back with every value checked.
+
+Rules of the contract:
+- a field that is None or at its default is left out; a field that this release does not know is ignored (newer agent);
+- a value outside its bounds, an unknown outcome, NaN, infinity, a lone surrogate or a NUL refuses the one result that
+  holds it, and names the path; a bad envelope refuses the batch.
+"""
+
+import msgspec
+
+from isochrone.batch import Ack, Batch, Envelope, Rejected
+from isochrone.names import printable
+from isochrone.result import Result
+
+_encoder = msgspec.json.Encoder()
+_batch_decoder = msgspec.json.Decoder(Batch)
+_envelope_decoder = msgspec.json.Decoder(Envelope)
+_result_decoder = msgspec.json.Decoder(Result)
+_ack_decoder = msgspec.json.Decoder(Ack)
+
+
+class WireError(ValueError):
+    """Bytes that are no message of the contract. The text names the path and what was expected there."""
+
+
+class _SeqOnly(msgspec.Struct):
+    seq: int
+
+
+_seq_decoder = msgspec.json.Decoder(_SeqOnly)
+
+
+class Decoded(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch as it came: the good results, and the refused ones by name."""
+
+    batch: Batch
+    rejected: tuple[Rejected, ...] = ()
+
+
+def encode_result(result: Result) -> bytes:
+    """Return the result as one line of JSON without a line end."""
+    return _encoder.encode(result)
+
+
+def decode_result(data: bytes) -> Result:
+    """Return the result in `data`, or raise WireError naming the path."""
+    try:
+        return _result_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise WireError(str(exc)) from exc
+
+
+def encode_batch(batch: Batch, encoded_results: list[bytes] | None = None) -> bytes:
+    """Return the batch as JSON; `encoded_results`, when given, stand in for `batch.results`, byte for byte."""
+    if encoded_results is None:
+        return _encoder.encode(batch)
+    raw = tuple(msgspec.Raw(line) for line in encoded_results)
+    fields = {name: getattr(batch, name) for name in Envelope.__struct_fields__ if name != "results"}
+    return _encoder.encode(Envelope(**fields, results=raw))
+
+
+def decode_batch(data: bytes) -> Decoded:
+    """Return the batch in `data` with its good results; raise WireError when the envelope itself is bad."""
+    try:
+        return Decoded(batch=_batch_decoder.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _decode_one_by_one(data)
+
+
+def encode_ack(ack: Ack) -> bytes:
+    """Return the acknowledgement as JSON."""
+    return _encoder.encode(ack)
+
+
+def decode_ack(data: bytes) -> Ack:
+    """Return the acknowledgement in `data`, or raise WireError: then it is none."""
+    try:
+        return _ack_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise WireError(str(exc)) from exc
+
+
+def full_json(result: Result, **more: object) -> bytes:
+    """Return the result as one line of JSON in which every field stands, null where nothing was measured.
+
+    `more` are fields that stand before the result's own (`boot_id`).
+    """
+    return _encoder.encode({**more, **_full_fields(result)})
+
+
+def _decode_one_by_one(data: bytes) -> Decoded:
+    try:
+        envelope = _envelope_decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise WireError(str(exc)) from exc
+    good: list[Result] = []
+    rejected: list[Rejected] = []
+    for index, raw in enumerate(envelope.results):
+        try:
+            good.append(_result_decoder.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            reason = printable(str(exc).replace("`$", f"`$.results[{index}]"))
+            rejected.append(Rejected(seq=_seq_of(raw), index=index, reason=reason))
+    fields = {name: getattr(envelope, name) for name in Envelope.__struct_fields__ if name != "results"}
+    return Decoded(batch=Batch(**fields, results=tuple(good)), rejected=tuple(rejected))
+
+
+def _seq_of(raw: msgspec.Raw) -> int | None:
+    try:
+        return _seq_decoder.decode(raw).seq
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _full_fields(struct: msgspec.Struct) -> dict[str, object]:
+    values = ((name, getattr(struct, name)) for name in struct.__struct_fields__)
+    return {name: _full_fields(value) if isinstance(value, msgspec.Struct) else value for name, value in values}
