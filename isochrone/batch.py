@@ -63,7 +63,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     results: Annotated[tuple[Result, ...], msgspec.Meta(max_length=MAX_RESULTS)]
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A batch whose results are not decoded yet. `isochrone.wire` keeps it equal to `Batch`."""
 
     version: Literal[1]

@@ -213,7 +213,7 @@ def decode_agent_config(data: bytes) -> AgentConfig:
     """Return an agent's share; raise ValueError naming the path."""
     try:
         return _agent_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(str(exc)) from exc
 
 
@@ -221,5 +221,5 @@ def decode_targets(data: bytes) -> Targets:
     """Return a stored target document; raise ValueError naming the path."""
     try:
         return _targets_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(str(exc)) from exc

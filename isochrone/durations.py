@@ -21,4 +21,9 @@ def format_duration(seconds: float) -> str:
         count = seconds / _UNITS[unit]
         if count >= 1 and count == int(count):
             return f"{int(count)}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
+    return f"{_plain(seconds * 1000)}ms" if seconds < 1 else f"{_plain(seconds)}s"
+
+
+def _plain(number: float) -> str:
+    """Return `number` to six decimals, without an exponent: `parse_duration` reads none."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")

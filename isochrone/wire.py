@@ -2,8 +2,10 @@
 
 Rules of the contract:
 - a field that is None or at its default is left out; a field that this release does not know is ignored (newer agent);
-- a value outside its bounds, an unknown outcome, NaN, infinity, a lone surrogate or a NUL refuses the one result that
-  holds it, and names the path; a bad envelope refuses the batch.
+- a value outside its bounds, an unknown outcome, the infinity of 1e999 or a NUL refuses the one result that holds it,
+  and names the path;
+- a bad envelope, and bytes that are no JSON (NaN, Infinity, a lone surrogate), refuse the batch, and name the path or
+  the byte: an agent then halves the batch until the bad result stands alone.
 """
 
 import msgspec
@@ -17,6 +19,9 @@ _batch_decoder = msgspec.json.Decoder(Batch)
 _envelope_decoder = msgspec.json.Decoder(Envelope)
 _result_decoder = msgspec.json.Decoder(Result)
 _ack_decoder = msgspec.json.Decoder(Ack)
+
+_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that it does not take. RecursionError: an unknown field, nested a thousand deep."""
 
 
 class WireError(ValueError):
@@ -46,7 +51,7 @@ def decode_result(data: bytes) -> Result:
     """Return the result in `data`, or raise WireError naming the path."""
     try:
         return _result_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except _REFUSED as exc:
         raise WireError(str(exc)) from exc
 
 
@@ -63,7 +68,7 @@ def decode_batch(data: bytes) -> Decoded:
     """Return the batch in `data` with its good results; raise WireError when the envelope itself is bad."""
     try:
         return Decoded(batch=_batch_decoder.decode(data))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _REFUSED:
         return _decode_one_by_one(data)
 
 
@@ -76,7 +81,7 @@ def decode_ack(data: bytes) -> Ack:
     """Return the acknowledgement in `data`, or raise WireError: then it is none."""
     try:
         return _ack_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except _REFUSED as exc:
         raise WireError(str(exc)) from exc
 
 
@@ -91,24 +96,30 @@ def full_json(result: Result, **more: object) -> bytes:
 def _decode_one_by_one(data: bytes) -> Decoded:
     try:
         envelope = _envelope_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except _REFUSED as exc:
         raise WireError(str(exc)) from exc
     good: list[Result] = []
     rejected: list[Rejected] = []
     for index, raw in enumerate(envelope.results):
         try:
             good.append(_result_decoder.decode(raw))
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            reason = printable(str(exc).replace("`$", f"`$.results[{index}]"))
-            rejected.append(Rejected(seq=_seq_of(raw), index=index, reason=reason))
+        except _REFUSED as exc:
+            rejected.append(Rejected(seq=_seq_of(raw), index=index, reason=_reason(exc, index)))
     fields = {name: getattr(envelope, name) for name in Envelope.__struct_fields__ if name != "results"}
     return Decoded(batch=Batch(**fields, results=tuple(good)), rejected=tuple(rejected))
+
+
+def _reason(error: Exception, index: int) -> str:
+    """Return the error with its path from the batch's root; msgspec names none when the result itself is meant."""
+    place = f"`$.results[{index}]"
+    text = str(error)
+    return printable(text.replace("`$", place) if "`$" in text else f"{text} - at {place}`")
 
 
 def _seq_of(raw: msgspec.Raw) -> int | None:
     try:
         return _seq_decoder.decode(raw).seq
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _REFUSED:
         return None
 
 
