@@ -50,3 +50,15 @@ def machine_boot_id() -> str:
         return _KERNEL_BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def realtime_offset_ns() -> int:
+    """Return CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds, both read together.
+
+    Kernel stamps of packets are CLOCK_REALTIME; with this they become monotonic. It is constant until the wall clock
+    steps: slewing moves both clocks alike.
+    """
+    before = time.monotonic_ns()
+    wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    after = time.monotonic_ns()
+    return wall - (before + after) // 2

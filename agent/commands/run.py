@@ -1,0 +1,62 @@
+"""`isochrone-agent run`: measure and push until told to stop."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from agent.config import ENVIRONMENT_PREFIX, SETTINGS, load_settings
+from agent.errors import AgentError, ConfigError, SpoolLocked
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_LOCKED: Final = 75
+"""EX_TEMPFAIL of sysexits.h: another agent works on this spool."""
+
+_HELP: Final = {
+    "collector_url": "where the collector listens, as in https://collector.example.org",
+    "credential_file": "the file that holds this agent's token",
+    "state_dir": "the folder for the spool and the last known configuration",
+    "spool_max_bytes": "most that the spool holds, as in 64MiB",
+    "spool_max_age": "longest that a result waits, as in 7d",
+    "max_in_flight": "inference streams at once",
+    "flush_interval": "how long results are gathered, as in 10s; the collector's word goes before it",
+    "allow": "origins that may be probed, separated by commas; none given: all",
+    "ca_file": "PEM file of the authorities that the collector's certificate is checked against",
+    "log_level": "DEBUG, INFO, WARNING or ERROR",
+}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser("run", help="measure and push until told to stop")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with the agent's own settings")
+    parser.add_argument("--json", action="store_true", help="print each result on stdout once it is on disk")
+    for key in SETTINGS:
+        name = f"--{key.replace('_', '-')}"
+        parser.add_argument(name, dest=key, metavar="VALUE", help=f"{_HELP[key]} [{ENVIRONMENT_PREFIX}{key.upper()}]")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Return the exit code: 0 stopped, 1 failed, 2 wrong settings, 75 another agent works here."""
+    from agent.app import run_agent  # noqa: PLC0415  `--help` of the whole program must not load the agent
+
+    flags = {key: value for key in SETTINGS if (value := getattr(arguments, key)) is not None}
+    try:
+        settings = load_settings(os.environ, file=arguments.settings, flags=flags)
+        asyncio.run(run_agent(settings, show_results=arguments.json))
+    except SpoolLocked as exc:
+        return _fail(exc, EXIT_LOCKED)
+    except ConfigError as exc:
+        return _fail(exc, EXIT_USAGE)
+    except AgentError as exc:
+        return _fail(exc, EXIT_FAILED)
+    return 0
+
+
+def _fail(exc: AgentError, code: int) -> int:
+    sys.stderr.write(f"isochrone-agent: {exc}\n")
+    return code

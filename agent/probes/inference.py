@@ -1,0 +1,190 @@
+"""The `inference` prober: one prompt, one stream, all its marks.
+
+    cold: look-up, TCP, TLS, request      warm: the connection stands before the clock starts
+
+A failure has no latency: it keeps the marks that it reached, its outcome and one line of reason. Neither key nor prompt
+nor answer ever stands in a result.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from agent.clock import Clock
+from agent.errors import AgentError
+from agent.probes.attempt import Attempt, Deadline, Link, open_link
+from agent.probes.pool import Pool
+from agent.probes.reading import StreamReader
+from agent.probes.status import check_answer
+from agent.providers import PROVIDERS, Request, WireFormat
+from agent.timeline import pace
+from agent.transport import Answer, Failure, Origin, parse_origin
+from isochrone.config import ApiKey, Assignment, InferenceOptions
+from isochrone.marks import answer_ttft_seconds, components, setup_seconds, ttft_seconds
+from isochrone.outcome import Connection, Flag, Outcome, Prober
+from isochrone.result import Result
+
+QUESTION: Final = "Write the numbers from one to one hundred in words, with commas between them, and nothing else."
+NONCE_BYTES: Final = 8
+
+
+class InferenceProbe:
+    """One attempt."""
+
+    def __init__(self, target: Assignment, *, clock: Clock, pool: Pool, resolve_key: Callable[[ApiKey], str]) -> None:
+        self._target = target
+        self._options = target.options.inference or InferenceOptions()
+        self._wire = PROVIDERS[target.provider] if target.provider is not None else None
+        self._pool = pool
+        self._resolve_key = resolve_key
+        self._attempt = Attempt(target, Prober.INFERENCE, clock=clock)
+        self._reader: StreamReader | None = None
+        self._link: Link | None = None
+        self._secrets: list[str] = []
+        self._awaited_from: float | None = None
+        self._retransmits_before = 0
+
+    async def run(self) -> Result:
+        """Return what was found; whatever the endpoint does is an outcome."""
+        try:
+            async with asyncio.timeout(None) as watch:
+                deadline = Deadline(watch, total_seconds=self._target.options.timeout)
+                await self._measure(deadline)
+            return self._good()
+        except TimeoutError:
+            return self._late(deadline)
+        except Failure as exc:
+            return self._failed(exc)
+        finally:
+            self._let_go()
+
+    async def _measure(self, deadline: Deadline) -> None:
+        request = self._request()
+        try:
+            origin = parse_origin(request.url)
+        except ValueError as exc:
+            raise Failure(Outcome.OTHER, str(exc)) from exc
+        self._link = await self._connect(origin, deadline)
+        answer = await self._ask(self._link, request, deadline)
+        try:
+            await check_answer(answer, self._wire_format.error_text)
+            await self._stream(answer, deadline)
+        finally:
+            await answer.close()
+
+    @property
+    def _wire_format(self) -> WireFormat:
+        if self._wire is None:
+            raise Failure(Outcome.OTHER, "an inference module needs a provider and a model: none is given")
+        return self._wire
+
+    def _request(self) -> Request:
+        prompt = f"{secrets.token_hex(NONCE_BYTES)} {QUESTION}"
+        key = None
+        if self._target.api_key is not None:
+            try:
+                key = self._resolve_key(self._target.api_key)
+            except AgentError as exc:
+                raise Failure(Outcome.AUTH, str(exc)) from exc
+            self._secrets.append(key)
+        self._secrets.append(prompt)
+        try:
+            return self._wire_format.request(self._target, key=key, prompt=prompt)
+        except ValueError as exc:
+            raise Failure(Outcome.OTHER, str(exc)) from exc
+
+    async def _connect(self, origin: Origin, deadline: Deadline) -> Link:
+        """Return a connection; a warm one stands before the clock starts, opened now if none was kept."""
+        attempt = self._attempt
+        if self._options.connection is Connection.COLD:
+            attempt.connection = Connection.COLD
+            attempt.origin_ns = attempt.clock.monotonic_ns()
+            return await open_link(origin, attempt, deadline)
+        attempt.connection = Connection.WARM
+        link = self._pool.take(self._target)
+        if link is None:
+            beforehand = Attempt(self._target, Prober.INFERENCE, clock=attempt.clock)
+            link = await open_link(origin, beforehand, deadline)
+        attempt.address = link.address
+        info = link.http.stream.tcp_info()
+        self._retransmits_before = 0 if info is None else info.retransmits
+        return link
+
+    async def _ask(self, link: Link, request: Request, deadline: Deadline) -> Answer:
+        attempt = self._attempt
+        self._awaited_from = asyncio.get_running_loop().time()
+        self._expect_by(deadline, Outcome.TIMEOUT_HEADERS, "no response headers")
+        target = parse_origin(request.url).target
+        try:
+            answer = await link.http.request("POST", target, headers=request.headers, body=request.body)
+        finally:
+            if attempt.connection is Connection.WARM and link.http.started_ns is not None:
+                attempt.origin_ns = link.http.started_ns
+            attempt.mark_request(link)
+        attempt.http_status = answer.status
+        attempt.mark_arrival("headers", answer.complete)
+        attempt.mark_request(link, answered_ns=answer.first.at_ns)
+        return answer
+
+    async def _stream(self, answer: Answer, deadline: Deadline) -> None:
+        self._expect_by(deadline, Outcome.TIMEOUT_FIRST_TOKEN, "no token")
+        self._reader = StreamReader(self._wire_format, self._attempt, options=self._options, deadline=deadline)
+        await self._reader.read(answer)
+
+    def _expect_by(self, deadline: Deadline, outcome: Outcome, what: str) -> None:
+        deadline.expect(outcome, what, seconds=self._options.first_token_timeout, since=self._awaited_from)
+
+    def _late(self, deadline: Deadline) -> Result:
+        reader = self._reader
+        if reader is None or not (reader.finished or reader.done):
+            return self._failed(deadline.failure())
+        try:
+            reader.check()  # the model had ended: only the close did not come
+        except Failure as exc:
+            return self._failed(exc)
+        return self._good()
+
+    def _failed(self, failure: Failure) -> Result:
+        words = failure.words
+        for secret in self._secrets:
+            words = words.replace(secret, "***") if secret else words
+        return self._attempt.result(Failure(failure.outcome, words))
+
+    def _good(self) -> Result:
+        attempt, reader, link = self._attempt, self._reader, self._link
+        if reader is None or link is None:
+            return self._failed(Failure(Outcome.OTHER, "the stream was never read"))
+        info = link.http.stream.tcp_info()
+        if info is not None and info.retransmits > self._retransmits_before:
+            attempt.flags.add(Flag.RETRANSMITS)
+        rhythm = pace(reader.arrivals, reader.usage)
+        if rhythm.buffered:
+            attempt.flags.add(Flag.BUFFERED)
+        rtt_seconds, rtt_source = link.round_trip()
+        marks = attempt.marks()
+        return msgspec.structs.replace(
+            attempt.result(),
+            duration_seconds=marks.end,
+            setup_seconds=setup_seconds(marks),
+            rtt_seconds=rtt_seconds,
+            rtt_source=rtt_source,
+            ttft_seconds=ttft_seconds(marks),
+            answer_ttft_seconds=answer_ttft_seconds(marks),
+            tpot_seconds=rhythm.tpot_seconds,
+            tokens_per_second=rhythm.tokens_per_second,
+            stall_seconds=rhythm.stall_seconds,
+            components=components(marks, rtt_seconds=rtt_seconds),
+            tokens=rhythm.tokens,
+        )
+
+    def _let_go(self) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
+        if self._options.connection is Connection.WARM:
+            self._pool.keep(self._target, link)
+        else:
+            link.http.close()

@@ -1,0 +1,120 @@
+"""Reads one token stream: events become marks, tokens and an end, or the failure that the stream is."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Final
+
+from agent.probes.attempt import Attempt, Deadline
+from agent.providers import Reading, WireFormat
+from agent.sse import Event, SseError, SseParser
+from agent.timeline import TokenArrival, Usage
+from agent.transport import Answer, Arrival, Chunk, Failure
+from isochrone.config import InferenceOptions
+from isochrone.outcome import Outcome
+
+DRAIN_SECONDS: Final = 0.25
+"""How long the end of the body may take after [DONE]: then the connection can be used again."""
+
+
+class StreamReader:
+    """Follows a stream to its end. Good is only a stream with a terminal marker and at least one token."""
+
+    def __init__(self, wire: WireFormat, attempt: Attempt, *, options: InferenceOptions, deadline: Deadline) -> None:
+        self._wire = wire
+        self._attempt = attempt
+        self._options = options
+        self._deadline = deadline
+        self._parser = SseParser()
+        self._last: Arrival | None = None
+        self.arrivals: list[TokenArrival] = []
+        self.usage = Usage()
+        self.finished = False
+        self.done = False
+
+    async def read(self, answer: Answer) -> None:
+        """Read to the terminal marker or the close. Raises Failure when the stream is not good."""
+        try:
+            await self._follow(answer)
+        except Failure:
+            if not self.finished:  # cut between the model's end and [DONE]: everything had come
+                raise
+        else:
+            self._close(answer)
+        self.check()
+
+    def check(self) -> None:
+        """Set the mark `end`; raise Failure unless the stream is good as it stands."""
+        if not self.finished and not self.done and self.arrivals:
+            raise Failure(Outcome.TRUNCATED, "the stream ended without finish_reason or [DONE]")
+        if not self.arrivals:
+            raise Failure(Outcome.EMPTY, "the stream ended without a token")
+        if self._last is not None:
+            self._attempt.mark_arrival("end", self._last)
+
+    async def _follow(self, answer: Answer) -> None:
+        async with aclosing(answer.chunks()) as chunks:
+            async for chunk in chunks:
+                self._take_all(chunk.data, chunk.arrival)
+                if self.done:
+                    break
+            if self.done:
+                await _drain(chunks)
+
+    def _take_all(self, data: bytes, arrival: Arrival) -> None:
+        try:
+            events = self._parser.feed(data)
+        except SseError as exc:
+            raise Failure(Outcome.PROTOCOL, str(exc)) from exc
+        for event in events:
+            self._take(event, arrival)
+
+    def _close(self, answer: Answer) -> None:
+        if self.done:
+            return
+        for event in self._parser.finish():
+            self._take(event, answer.end)
+        self._last = answer.end
+
+    def _take(self, event: Event, arrival: Arrival) -> None:
+        if self.done:
+            return
+        self._last = arrival
+        if not self._attempt.has("first_event"):
+            self._attempt.mark_arrival("first_event", arrival)
+        reading = self._wire.interpret(event)
+        if reading.unreadable is not None:
+            raise Failure(Outcome.PROTOCOL, reading.unreadable)
+        if reading.error is not None:
+            raise Failure(Outcome.STREAM_ERROR, f"the provider failed in its stream: {reading.error}")
+        if reading.usage is not None:
+            self.usage = self.usage.merged(reading.usage)
+        if reading.token:
+            self._take_token(reading, arrival)
+        self.done = reading.done
+        if reading.finished and not self.finished:
+            self.finished = True
+            self._expect_more("no end of the stream")
+
+    def _take_token(self, reading: Reading, arrival: Arrival) -> None:
+        attempt = self._attempt
+        if not self.arrivals:
+            attempt.mark_arrival("first_token", arrival)
+        if reading.answer and not attempt.has("first_answer"):
+            attempt.mark_arrival("first_answer", arrival)
+        attempt.mark_arrival("last_token", arrival)
+        self.arrivals.append(
+            TokenArrival(at_ns=arrival.at_ns, read=arrival.read, answer=reading.answer, reasoning=reading.reasoning)
+        )
+        self._expect_more("no further token")
+
+    def _expect_more(self, what: str) -> None:
+        self._deadline.expect(Outcome.TIMEOUT_STALL, what, seconds=self._options.stall_timeout)
+
+
+async def _drain(chunks: AsyncIterator[Chunk]) -> None:
+    with contextlib.suppress(TimeoutError, Failure):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in chunks:
+                pass

@@ -1,0 +1,77 @@
+"""What the head of an answer says: a stream, or the failure that it is."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from agent.transport import Answer, Failure
+from isochrone.outcome import Outcome
+
+ERROR_BODY_BYTES: Final = 8 * 1024
+OVERLOADED: Final = 529
+"""Anthropic and others, beside 503."""
+
+_OUTCOMES: Final[dict[int, Outcome]] = {
+    HTTPStatus.UNAUTHORIZED: Outcome.AUTH,
+    HTTPStatus.FORBIDDEN: Outcome.AUTH,
+    HTTPStatus.TOO_MANY_REQUESTS: Outcome.RATE_LIMITED,
+    HTTPStatus.SERVICE_UNAVAILABLE: Outcome.OVERLOADED,
+    OVERLOADED: Outcome.OVERLOADED,
+}
+_HINTS: Final[dict[int, str]] = {
+    HTTPStatus.UNAUTHORIZED: "is the key right?",
+    HTTPStatus.FORBIDDEN: "may the key use this model?",
+    HTTPStatus.NOT_FOUND: "are the URL and the model's name right?",
+}
+
+
+async def check_answer(answer: Answer, error_text: Callable[[bytes], str | None]) -> None:
+    """Return if the answer is a stream; raise Failure otherwise, with the provider's words if it gave any."""
+    if answer.status != HTTPStatus.OK:
+        raise Failure(_outcome(answer.status), await _words(answer, error_text))
+    encoding = answer.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise Failure(Outcome.PROTOCOL, f"the answer is encoded ({encoding}) although identity was asked for")
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        await _refuse_json(answer, error_text)
+    if "html" in kind:
+        raise Failure(Outcome.PROTOCOL, "the answer is HTML, not a stream: is the URL that of the API?")
+
+
+def _outcome(status: int) -> Outcome:
+    named = _OUTCOMES.get(status)
+    if named is not None:
+        return named
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Outcome.HTTP_5XX
+    return Outcome.HTTP_4XX if status >= HTTPStatus.BAD_REQUEST else Outcome.PROTOCOL
+
+
+async def _words(answer: Answer, error_text: Callable[[bytes], str | None]) -> str:
+    parts = [f"HTTP {answer.status}"]
+    location = answer.headers.get("location")
+    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST and location is not None:
+        parts.append(f"redirected to {location}, not followed: give the final URL")
+    retry_after = answer.headers.get("retry-after")
+    if retry_after is not None:
+        parts.append(f"retry after {retry_after}{' s' if retry_after.isdigit() else ''}")
+    said = error_text(await _body(answer))
+    hint = _HINTS.get(answer.status)
+    parts.extend(part for part in (said, hint) if part is not None)
+    return ": ".join(parts) if len(parts) > 1 else f"HTTP {answer.status} without a reason"
+
+
+async def _refuse_json(answer: Answer, error_text: Callable[[bytes], str | None]) -> None:
+    said = error_text(await _body(answer))
+    if said is not None:
+        raise Failure(Outcome.STREAM_ERROR, f"HTTP 200, but the provider failed: {said}")
+    raise Failure(Outcome.PROTOCOL, "the answer is one JSON body although a stream was asked for")
+
+
+async def _body(answer: Answer) -> bytes:
+    """Return what can be had of an error's body: its words are welcome, its failure is no matter."""
+    try:
+        return await answer.body(limit=ERROR_BODY_BYTES)
+    except Failure:
+        return b""

@@ -1,0 +1,33 @@
+"""The only door to sockets, TLS and HTTP: resolve, dial one address, kernel timestamps, TCP_INFO.
+
+    resolve -> connect -> secure -> HttpConnection.request -> Answer.chunks
+    (dns)      (tcp)      (tls)     (request, headers)        (arrivals)
+
+Foreign errors become `Failure` here, once.
+"""
+
+from agent.transport.collector import CollectorClient, Response
+from agent.transport.dial import Address, Origin, Stream, connect, parse_origin, resolve, secure
+from agent.transport.failure import Failure
+from agent.transport.http import Answer, Chunk, HttpConnection, prepare
+from agent.transport.stream import Arrival
+from agent.transport.tls import tls_context
+
+__all__ = [
+    "Address",
+    "Answer",
+    "Arrival",
+    "Chunk",
+    "CollectorClient",
+    "Failure",
+    "HttpConnection",
+    "Origin",
+    "Response",
+    "Stream",
+    "connect",
+    "parse_origin",
+    "prepare",
+    "resolve",
+    "secure",
+    "tls_context",
+]

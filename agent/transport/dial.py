@@ -1,0 +1,185 @@
+"""The way to one endpoint: take its URL apart, look up its name, dial one literal address, agree on TLS.
+
+No happy eyeballs, no second address, no retry, no proxy from the environment: each would hide what is measured.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from functools import partial
+from ipaddress import ip_address
+from typing import Final, Literal, TypeVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from agent.clock import Clock
+from agent.transport import kernel
+from agent.transport.failure import Failure, why
+from agent.transport.stream import SocketStream
+from agent.transport.tls import TlsStream, tls_context
+from isochrone.outcome import Outcome
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+Stream = SocketStream | TlsStream
+T = TypeVar("T")
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a URL points, taken apart."""
+
+    scheme: str
+    host: str
+    """As dialled and named in TLS: ASCII (IDNA), no brackets."""
+    port: int
+    target: str
+    """Path and query, at least "/"."""
+
+    @property
+    def authority(self) -> str:
+        """The Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """One literal address and port."""
+
+    ip: str
+    port: int
+    version: Literal[4, 6]
+    looked_up: bool
+    """False when the URL held the address itself."""
+    sockaddr: tuple[object, ...]
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if self.version == 6 else f"{self.ip}:{self.port}"  # noqa: PLR2004  IPv6
+
+
+def parse_origin(url: str) -> Origin:
+    """Return where `url` points; raise ValueError with a line that says what would be right."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise ValueError(f"{url!r} is no URL: {exc}") from exc
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError(f"{url!r} must begin with http:// or https://")
+    if not host:
+        raise ValueError(f"{url!r} names no host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a URL must not hold a user or password: give the key with --api-key-env or api_key")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not target.isascii() or any(c <= " " for c in target):
+        raise ValueError(f"{url!r}: percent-encode what is not plain ASCII in the path")
+    return Origin(scheme=parts.scheme, host=_ascii(host), port=port or DEFAULT_PORTS[parts.scheme], target=target)
+
+
+async def resolve(origin: Origin) -> Address:
+    """Return the address to dial; a literal one costs no look-up. Raises Failure (dns).
+
+    Where a name has both, IPv4 is taken: one series must not mix the two ways.
+    """
+    with contextlib.suppress(ValueError):
+        literal = ip_address(origin.host)
+        family = socket.AF_INET6 if literal.version == 6 else socket.AF_INET  # noqa: PLR2004  IPv6
+        rest = (0, 0) if family == socket.AF_INET6 else ()
+        sockaddr = (str(literal), origin.port, *rest)
+        return Address(ip=str(literal), port=origin.port, version=literal.version, looked_up=False, sockaddr=sockaddr)
+    try:
+        found = await _in_thread(lambda: socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError) as exc:
+        raise Failure(Outcome.DNS, f"no address for {origin.host}: {why(exc)}") from exc
+    chosen = next((entry for entry in found if entry[0] == socket.AF_INET), found[0])
+    version: Literal[4, 6] = 4 if chosen[0] == socket.AF_INET else 6
+    ip = str(chosen[4][0]).partition("%")[0]
+    return Address(ip=ip, port=origin.port, version=version, looked_up=True, sockaddr=tuple(chosen[4]))
+
+
+async def connect(address: Address, *, clock: Clock) -> SocketStream:
+    """Return a connection to the one address. Raises Failure (connect)."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004  IPv4
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise Failure(Outcome.OTHER, f"no socket: {why(exc)}") from exc
+    try:
+        sock.setblocking(False)  # noqa: FBT003  the library's signature
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        kernel.ask_for_stamps(sock)
+        await asyncio.get_running_loop().sock_connect(sock, address.sockaddr)
+        return SocketStream(sock, clock=clock)
+    except OSError as exc:
+        sock.close()
+        raise Failure(Outcome.CONNECT, _refusal(address, exc)) from exc
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def secure(stream: SocketStream, origin: Origin, *, context: ssl.SSLContext | None = None) -> TlsStream:
+    """Return TLS over `stream`, which is closed when that fails. Raises Failure (tls)."""
+    try:
+        upper = TlsStream(stream, context=context or tls_context(), server_hostname=origin.host)
+        await upper.handshake()
+    except (OSError, ValueError) as exc:
+        stream.close()
+        raise Failure(Outcome.TLS, f"TLS with {origin.authority} failed: {_tls_words(exc)}") from exc
+    except BaseException:
+        stream.close()
+        raise
+    return upper
+
+
+def _ascii(host: str) -> str:
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError as exc:
+        raise ValueError(f"{host!r} is no host name: {exc}") from exc
+
+
+def _refusal(address: Address, exc: OSError) -> str:
+    if isinstance(exc, ConnectionRefusedError):
+        return f"connection refused by {address}: nothing listens on that port"
+    return f"no connection to {address}: {why(exc)}"
+
+
+def _tls_words(exc: Exception) -> str:
+    message = getattr(exc, "verify_message", None)
+    if message:
+        return f"certificate refused: {message}"
+    if isinstance(exc, ConnectionError):
+        return "the server closed the connection"
+    reason = getattr(exc, "reason", None)
+    return str(reason).replace("_", " ").lower() if reason else why(exc)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread that nobody waits for: a look-up that hangs must not hold up the agent's exit."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            settle = partial(_settle, done, result=work())
+        except Exception as exc:  # noqa: BLE001  carried over to the loop and raised there
+            settle = partial(_settle, done, error=exc)
+        with contextlib.suppress(RuntimeError):  # the loop is gone: so is the one who asked
+            loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=run, name="resolver", daemon=True).start()
+    return await done
+
+
+def _settle(done: asyncio.Future[T], *, result: T | None = None, error: Exception | None = None) -> None:
+    if done.done():
+        return
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(cast("T", result))

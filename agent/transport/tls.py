@@ -1,0 +1,130 @@
+"""TLS over our own socket stream: the stamp of a read is that of the ciphertext that completed the record."""
+
+import contextlib
+import ssl
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpcore
+
+from agent.transport.kernel import TcpInfo
+from agent.transport.stream import READ_BYTES, Arrival, SocketStream
+
+
+@cache
+def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """Return the one context for `ca_file`, or for the system's certificates (certifi's where the system has none).
+
+    Building one takes 20 to 50 ms and 2 MiB: it is built once, before any clock starts, and only for an https target.
+    """
+    if ca_file is not None:
+        context = ssl.create_default_context(cafile=str(ca_file))
+    else:
+        paths = ssl.get_default_verify_paths()
+        has_own = bool(paths.cafile or paths.capath)
+        context = ssl.create_default_context() if has_own else httpcore.default_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class TlsStream(httpcore.AsyncNetworkStream):
+    """An SSLObject between httpcore and the socket."""
+
+    def __init__(self, lower: SocketStream, *, context: ssl.SSLContext, server_hostname: str) -> None:
+        self._lower = lower
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+
+    @property
+    def arrival(self) -> Arrival | None:
+        """Of the ciphertext that completed the latest record."""
+        return self._lower.arrival
+
+    @property
+    def started_ns(self) -> int | None:
+        """When the latest write began."""
+        return self._lower.started_ns
+
+    @property
+    def sent_ns(self) -> int | None:
+        """When the latest write ended."""
+        return self._lower.sent_ns
+
+    async def handshake(self) -> None:
+        """Agree on keys and check the certificate; raises ssl.SSLError or OSError."""
+        while True:
+            try:
+                self._object.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._feed()
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    await self._flush()  # the alert, so that the server knows why
+                raise
+            else:
+                return await self._flush()
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109  httpcore's signature
+        """Return what came, b"" at the end of the stream (with or without a closing alert: HTTP frames itself)."""
+        while True:
+            try:
+                return self._object.read(max_bytes)
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._feed()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109  httpcore's signature
+        """Encrypt all of `buffer` and hand it to the kernel in one piece."""
+        if buffer:
+            self._object.write(buffer)
+        await self._flush()
+
+    async def aclose(self) -> None:
+        """Close the socket; again is harmless."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; again is harmless."""
+        self._lower.close()
+
+    def alive(self) -> bool:
+        """Return whether an idle connection can take a request; what came must be session tickets alone (TLS 1.3)."""
+        while (data := self._lower.poll()) is not None:
+            if not data:
+                return False
+            self._incoming.write(data)
+            try:
+                self._object.read(READ_BYTES)
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLError:
+                return False
+            return False
+        return True
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401  httpcore's signature
+        """Return what httpcore asks for: whether an idle connection has come to its end."""
+        if info == "ssl_object":
+            return self._object
+        return not self.alive() if info == "is_readable" else None
+
+    def tcp_info(self) -> TcpInfo | None:
+        """Return the kernel's view of this connection."""
+        return self._lower.tcp_info()
+
+    async def _flush(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            await self._lower.write(data)
+
+    async def _feed(self) -> None:
+        data = await self._lower.read(READ_BYTES)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()

@@ -1,0 +1,125 @@
+"""`isochrone-agent probe` and `simulate`, as a person starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+AGENT = [sys.executable, "-W", "error", "-c", "from agent.cli import main; raise SystemExit(main())"]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give a simulator that was started by its command, and stop it as Ctrl-C does."""
+    script = tmp_path_factory.mktemp("script") / "script.toml"
+    script.write_text("[scenarios.unauthorized]\nstatus = 401\n[scenarios.cut]\ncut_after = 2\n")
+    options = ["--ttft", "30ms", "--tpot", "10ms", "--tokens", "8", "--rtt", "20ms", "--script", str(script)]
+    command = [*AGENT, "simulate", "--listen", "127.0.0.1:0", "--json", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["url"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def probe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*AGENT, "probe", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+    )
+
+
+def test_a_waterfall_shows_where_the_time_went(url: str) -> None:
+    done = probe(url, "--model", "any")
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("TCP", "wait", "first token", "stream", "network", "model", "streaming", "tokens/s"):
+        assert word in done.stdout
+    assert "\x1b" not in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+
+def test_json_is_one_result_per_line_with_every_field(url: str) -> None:
+    done = probe(url, "--model", "any", "--count", "3", "--warm", "--json")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [result["seq"] for result in results] == [0, 1, 2]
+    assert {result["connection"] for result in results} == {"warm"}
+    assert {result["outcome"] for result in results} == {"ok"}
+    assert all(result["ttft_seconds"] >= 0.05 for result in results)
+    assert "pings" in results[0]
+
+
+def test_several_probes_end_with_a_summary(url: str) -> None:
+    done = probe(url, "--model", "any", "--count", "2", "--cold")
+    assert "2 probes: 2 ok, none failed" in done.stdout
+
+
+@pytest.mark.parametrize(("method", "least"), [("tcp", 0), ("http", 0.02)])
+def test_without_a_model_the_round_trip_alone_is_measured(url: str, method: str, least: float) -> None:
+    done = probe(url, "--json", "--module-option", f"method={method}", "--module-option", "count=2")
+    result = json.loads(done.stdout)
+    assert (result["prober"], result["outcome"], result["pings"]["sent"]) == ("rtt", "ok", 2)
+    assert result["rtt_seconds"] >= least
+
+
+@pytest.mark.parametrize(("model", "words"), [("unauthorized", "failed: auth: HTTP 401"), ("cut", "failed: truncated")])
+def test_a_failed_probe_exits_1_and_says_why(url: str, model: str, words: str) -> None:
+    done = probe(url, "--model", model)
+    assert done.returncode == 1
+    assert words in done.stdout
+
+
+def test_debug_tells_each_moment_and_no_key(url: str) -> None:
+    done = probe(url, "--model", "any", "--debug", "--api-key-env", "THE_KEY", THE_KEY="sk-secret\n")
+    assert done.returncode == 0
+    assert "first_token" in done.stderr
+    assert "sk-secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["api.openai.com/v1"], "must begin with http:// or https://"),
+        (["ftp://x/v1"], "must begin with http:// or https://"),
+        (["http://"], "names no host"),
+        (["http://user:word@x/"], "must not hold a user or password"),
+        (["http://x/", "--api-key-env", "NOT_SET_ANYWHERE"], "export NOT_SET_ANYWHERE="),
+        (["http://x/", "--module-option", "speed=1"], "write KEY=VALUE with one of timeout, method, count"),
+        (["http://x/", "--module-option", "count=many"], "rtt.count"),
+        (["http://x/", "--module-option", "timeout=5"], "write a number and a unit"),
+        (["http://x/", "--warm"], "--warm goes with --model"),
+        (["http://x/", "--model", "m m"], "$.model"),
+        (["http://x/", "--count", "0"], "not a count"),
+        (["http://x/", "--cold", "--warm"], "not allowed with"),
+    ],
+)
+def test_wrong_usage_exits_2_with_a_clear_line(arguments: list[str], words: str) -> None:
+    done = probe(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--listen", "nowhere"], "write HOST:PORT"),
+        (["--listen", "192.0.2.1:80"], "--listen 192.0.2.1:80"),
+        (["--ttft", "soon"], "write a number and a unit"),
+        (["--jitter", "2"], "not a share"),
+        (["--tokens", "-1"], "not a count"),
+        (["--script", "/nowhere/script.toml"], "No such file"),
+    ],
+)
+def test_a_simulator_that_cannot_start_exits_2(arguments: list[str], words: str) -> None:
+    done = subprocess.run([*AGENT, "simulate", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
