@@ -1,0 +1,244 @@
+"""The agent, wired: configuration -> schedule -> probe -> result -> spool -> push."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.budget import Budgets, Refusal, policy_refusal
+from agent.clock import Clock, SystemClock, machine_boot_id
+from agent.config import Settings, read_credential
+from agent.errors import AgentError, ConfigError
+from agent.probes import Probes
+from agent.push import ConfigCache, ConfigPoller, Sender, Timing
+from agent.push.wait import wait_for
+from agent.schedule import LATE_START_SECONDS, Scheduler, time_limit
+from agent.spool import Identity, Spool, SpoolLimits, uuid7
+from agent.spool.files import make_folder
+from agent.telemetry import LOG, OneLine, Telemetry, package_version, set_up_logging
+from agent.transport import CollectorClient
+from isochrone.config import AgentConfig, ApiKey, Assignment
+from isochrone.outcome import Flag, Outcome
+from isochrone.result import Result
+from isochrone.wire import full_json
+
+DRAIN_SECONDS: Final = 5.0
+"""For probes in flight when the agent is told to stop."""
+LAST_PUSH_SECONDS: Final = 5.0
+"""For one last attempt at what waits."""
+
+Show = Callable[[Result], None]
+
+
+class Keys:
+    """Finds an endpoint's key in the environment or in a file, and keeps it out of the log."""
+
+    def __init__(self, log_form: OneLine) -> None:
+        self._log_form = log_form
+
+    def resolve(self, key: ApiKey) -> str:
+        """Return the key; raise ConfigError that says where it was looked for."""
+        if key.env is not None:
+            value, place = os.environ.get(key.env, ""), f"the environment variable {key.env}"
+        else:
+            value, place = _file_text(Path(key.file or "")), f"the file {key.file}"
+        if not value:
+            raise ConfigError(f"no key for this endpoint: {place} is not there or empty on this agent")
+        self._log_form.hide(value)
+        return value
+
+
+class Prober:
+    """One attempt at a target: allowed, within budget, in time, and recorded whatever happens."""
+
+    def __init__(
+        self, probes: Probes, spool: Spool, *, budgets: Budgets, clock: Clock, allow: tuple[str, ...], show: Show
+    ) -> None:
+        self._probes = probes
+        self._spool = spool
+        self._budgets = budgets
+        self._clock = clock
+        self._allow = allow
+        self._show = show
+
+    async def attempt(self, target: Assignment, late_seconds: float) -> None:
+        """Probe and record. `late_seconds` is the time since the planned moment."""
+        today = self._clock.utc_now().date()
+        refusal = policy_refusal(target, self._allow) or self._budgets.refusal(target, today)
+        result = self._refused(target, refusal) if refusal is not None else await self._probe(target)
+        self._record(_with_start(result, late_seconds))
+        try:
+            self._budgets.spend(target, result.tokens, today)
+        except OSError as exc:
+            LOG.warning("budget: what was spent cannot be written: %s", exc.strerror)
+
+    async def _probe(self, target: Assignment) -> Result:
+        begun = self._refused(target, Refusal(Outcome.TIMEOUT_TOTAL, "the probe outlived its timeout and was ended"))
+        try:
+            async with asyncio.timeout(time_limit(target.options)):
+                return await self._probes.run(target)
+        except TimeoutError:
+            return begun
+        except ConfigError as exc:
+            return self._refused(target, Refusal(Outcome.AUTH, str(exc)))
+
+    def _refused(self, target: Assignment, refusal: Refusal) -> Result:
+        return Result(
+            seq=0,
+            endpoint=target.endpoint,
+            module=target.module,
+            prober=target.options.prober,
+            started_at=self._clock.utc_now(),
+            started_boottime_seconds=self._clock.boottime_seconds(),
+            outcome=refusal.outcome,
+            reason=refusal.reason[:200],
+        )
+
+    def _record(self, result: Result) -> None:
+        recorded = self._spool.record(result)
+        if recorded is not None:
+            self._show(recorded)
+
+
+class Agent:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, settings: Settings, log_form: OneLine, *, clock: Clock, show_results: bool) -> None:
+        self._settings = settings
+        self.telemetry = Telemetry()
+        self.spool = _spool(settings, clock, self.telemetry)
+        timing = Timing(clock=clock, random=random.SystemRandom().random, wait=wait_for)
+        credential = _credential_reader(settings.credential_file, log_form)
+        self.client = CollectorClient(settings.collector_url, verify_file=settings.ca_file)
+        self.probes = Probes(clock, Keys(log_form).resolve)
+        show = _printer(self.spool) if show_results else _silent
+        budgets = Budgets(settings.state_dir / "budget.json")
+        prober = Prober(self.probes, self.spool, budgets=budgets, clock=clock, allow=settings.allow, show=show)
+        self.scheduler = Scheduler(clock, self.telemetry, attempt=prober.attempt, max_in_flight=settings.max_in_flight)
+        self.sender = Sender(
+            self.spool,
+            self.client,
+            credential=credential,
+            telemetry=self.telemetry,
+            timing=timing,
+            flush_seconds=settings.flush_interval,
+        )
+        cache = ConfigCache(settings.state_dir / "config.json")
+        self.poller = ConfigPoller(self.client, cache, credential=credential, timing=timing)
+        self.poller.apply = self._apply
+        self.sender.on_config_etag = self.poller.hint
+        self.telemetry.before_status = self.scheduler.count
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then finish what is in flight, seal, and try to send once more."""
+        loop = asyncio.get_running_loop()
+        self.spool.on_sealed = lambda: _call(loop, self.sender.wake)
+        self.scheduler.start()
+        loops = (self.sender.run(), self.poller.run(), self.scheduler.watch_clock())
+        tasks = [asyncio.create_task(work) for work in loops]
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        LOG.info("stopping: no new probes")
+        await self._finish(tasks)
+        stopping.cancel()
+        for task in tasks:
+            if not task.cancelled() and (fault := task.exception()) is not None:
+                LOG.error("a fault of ours ended the agent", exc_info=fault)
+                raise AgentError("ended by a fault of its own: the log says where") from fault
+
+    async def _finish(self, tasks: list[asyncio.Task[None]]) -> None:
+        await self.scheduler.stop(DRAIN_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await asyncio.to_thread(self.spool.flush)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_PUSH_SECONDS):
+                await self.sender.send_once_each()
+        await self.probes.close()
+        await self.client.close()
+
+    async def _apply(self, config: AgentConfig) -> None:
+        self.telemetry.config_revision = config.revision
+        self.scheduler.apply(config)
+
+
+async def run_agent(settings: Settings, *, show_results: bool) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises ConfigError, SpoolError, SpoolLocked at the start alone."""
+    log_form = set_up_logging(settings.log_level)
+    read_credential(settings.credential_file)  # a wrong one is told at the start, not a minute later
+    agent = Agent(settings, log_form, clock=SystemClock(), show_results=show_results)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    agent.spool.open()
+    LOG.info("isochrone-agent %s, run %s, to %s", package_version(), agent.spool.boot_id, settings.collector_url)
+    try:
+        await agent.run(stop)
+    finally:
+        agent.spool.close()
+    LOG.info("stopped: %d results wait", agent.spool.queued_results)
+
+
+def _spool(settings: Settings, clock: Clock, telemetry: Telemetry) -> Spool:
+    make_folder(settings.state_dir)
+    identity = Identity(boot_id=uuid7(clock), machine_boot_id=machine_boot_id())
+    limits = SpoolLimits(max_bytes=settings.spool_max_bytes, max_age_seconds=settings.spool_max_age)
+    return Spool(settings.state_dir / "spool", identity, clock=clock, limits=limits, telemetry=telemetry)
+
+
+def _credential_reader(path: Path, log_form: OneLine) -> Callable[[], str]:
+    def read() -> str:
+        token = read_credential(path)
+        log_form.hide(token)
+        return token
+
+    return read
+
+
+def _printer(spool: Spool) -> Show:
+    reader_is_there = True
+
+    def show(result: Result) -> None:
+        nonlocal reader_is_there
+        if not reader_is_there:
+            return
+        try:
+            sys.stdout.write(full_json(result, boot_id=str(spool.boot_id)).decode() + "\n")
+            sys.stdout.flush()
+        except OSError as exc:
+            LOG.warning("results are not shown any more: stdout: %s", exc.strerror)
+            reader_is_there = False
+
+    return show
+
+
+def _silent(_result: Result) -> None:
+    """Show nothing."""
+
+
+def _with_start(result: Result, late_seconds: float) -> Result:
+    flags = result.flags
+    if late_seconds > LATE_START_SECONDS and Flag.LATE_START not in flags:
+        flags = (*flags, Flag.LATE_START)
+    return msgspec.structs.replace(result, start_delay_seconds=round(late_seconds, 6), flags=flags)
+
+
+def _file_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _call(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop ended before the writer thread did
+        loop.call_soon_threadsafe(work)

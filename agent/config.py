@@ -1,0 +1,232 @@
+"""The agent's own settings, read once and frozen: a TOML file, then the environment (`ISOCHRONE_*`), flags last.
+
+Every setting has one name: `state_dir` in the file, `ISOCHRONE_STATE_DIR` outside it. Unknown names are refused.
+"""
+
+import difflib
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from agent.errors import ConfigError
+from isochrone.durations import parse_duration
+from isochrone.names import printable
+
+ENVIRONMENT_PREFIX: Final = "ISOCHRONE_"
+MIN_FLUSH_SECONDS: Final = 1.0
+MAX_FLUSH_SECONDS: Final = 300.0
+MAX_SETTINGS_BYTES: Final = 64 * 1024
+
+_SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?")
+_SIZE_UNITS: Final = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_TOKEN: Final = re.compile(r"isoa_[A-Za-z0-9-]{1,64}_[A-Za-z0-9_-]{16,128}")
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator of this agent decided."""
+
+    collector_url: str
+    credential_file: Path
+    state_dir: Path
+    """Holds the spool, the last known configuration and the day's spending."""
+    spool_max_bytes: int = 64 * 1024 * 1024
+    spool_max_age: float = 7 * 86_400.0
+    """Seconds."""
+    max_in_flight: int = 16
+    """Inference streams at once."""
+    flush_interval: float = 10.0
+    """Seconds; the collector's word goes before it."""
+    allow: tuple[str, ...] = ()
+    """Origins that may be probed (scheme://host:port); empty: all."""
+    ca_file: Path | None = None
+    """Trusted instead of the system's authorities, for the collector."""
+    log_level: str = "INFO"
+
+
+SETTINGS: Final = Settings.__struct_fields__
+
+
+def load_settings(environment: Mapping[str, str], *, file: Path | None, flags: Mapping[str, str]) -> Settings:
+    """Return the settings; raise ConfigError naming source, line, key, value and what would be right."""
+    values: dict[str, object] = {"state_dir": default_state_dir(environment)}
+    values |= {} if file is None else read_settings(file)
+    values |= _from_environment(environment)
+    values |= {key: _checked(f"--{key.replace('_', '-')}", key, value) for key, value in flags.items()}
+    for key in ("collector_url", "credential_file"):
+        if key not in values:
+            name = ENVIRONMENT_PREFIX + key.upper()
+            raise ConfigError(f"{name} is not set: set it, or write {key} into a file and name it with --settings")
+    return Settings(**values)  # type: ignore[arg-type]  # each value was made by its own parser
+
+
+def default_state_dir(environment: Mapping[str, str]) -> Path:
+    """Return where state stands when nobody says: systemd's folder, else the user's."""
+    if given := environment.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
+    home = environment.get("XDG_STATE_HOME") or str(Path(environment.get("HOME") or "/") / ".local" / "state")
+    return Path(home) / "isochrone"
+
+
+def read_credential(path: Path) -> str:
+    """Return the agent's token; raise ConfigError if the file is unreadable, open to everybody, or holds none."""
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="ascii").strip()
+    except OSError as exc:
+        raise ConfigError(f"{path}: the credential cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: holds no credential: it is not ASCII text") from exc
+    if stat.S_IMODE(mode) & (stat.S_IROTH | stat.S_IWOTH):
+        raise ConfigError(
+            f"{path}: everybody may read this credential (mode {stat.S_IMODE(mode):04o}): chmod 600 {path}"
+        )
+    if _TOKEN.fullmatch(text) is None:
+        raise ConfigError(f"{path}: holds no credential: expected one line isoa_<id>_<secret> (value not shown)")
+    return text
+
+
+def origin_of(url: str) -> str:
+    """Return scheme://host:port of `url`, lower case, port always told; raise ValueError if it has none."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{printable(url, limit=100)!r} is no address: write http:// or https:// and a host")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}:{port}"
+
+
+def read_settings(path: Path) -> dict[str, object]:
+    """Return what a TOML file says, checked value by value; raise ConfigError as `load_settings` does."""
+    try:
+        data = path.read_bytes()
+        if len(data) > MAX_SETTINGS_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_SETTINGS_BYTES} bytes: this is no settings file")
+        text = data.decode()
+        document = tomllib.loads(text)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"{path}: not TOML: {printable(str(exc))}") from exc
+    return {key: _checked(_place(path, text, key), key, value) for key, value in document.items()}
+
+
+def _place(path: Path, text: str, key: str) -> str:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if re.match(rf"\s*(\[+\s*)?[\"']?{re.escape(key)}[\"']?\s*[=.\]]", line):
+            return f"{path}:{number}: {printable(key)}"
+    return f"{path}: {printable(key)}"
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    """Other programs of the family share the prefix: only what nearly names one of our settings is refused."""
+    values: dict[str, object] = {}
+    for name, value in environment.items():
+        key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if key in SETTINGS:
+            values[key] = _checked(f"environment: {name}", key, value)
+        elif near := difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.85):
+            right = ENVIRONMENT_PREFIX + near[0].upper()
+            raise ConfigError(f"environment: {printable(name)}: unknown setting (did you mean {right}?)")
+    return values
+
+
+def _checked(place: str, key: str, value: object) -> object:
+    parser = _PARSERS.get(key)
+    if parser is None:
+        near = difflib.get_close_matches(key, SETTINGS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(f"{place}: unknown setting{hint}; known: {', '.join(SETTINGS)}")
+    try:
+        return parser(value)
+    except ValueError as exc:
+        raise ConfigError(f"{place}: {exc}") from exc
+
+
+def _shown(value: object) -> str:
+    return printable(repr(value), limit=80)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{_shown(value)} where text belongs")
+    return value.strip()
+
+
+def _path(value: object) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _url(value: object) -> str:
+    text = _text(value)
+    parts = urlsplit(text)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("carries a user name or password (not shown): the credential file holds what is needed")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{_shown(text)} has a query or a fragment: write the collector's address alone")
+    origin_of(text)
+    return text.rstrip("/")
+
+
+def _size(value: object) -> int:
+    found = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) else None
+    size = 0 if found is None else int(found[1]) * _SIZE_UNITS[found[2]]
+    if not 1024 * 1024 <= size <= 1024**4:
+        raise ValueError(f"{_shown(value)} is no size between 1MiB and 1024GiB: write a number and a unit, as in 64MiB")
+    return size
+
+
+def _seconds(low: float, high: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        seconds = parse_duration(value) if isinstance(value, str) else None
+        if seconds is None or not low <= seconds <= high:
+            raise ValueError(
+                f"{_shown(value)} is no duration between {low:g}s and {high:g}s: write it as in 30s, 5m, 7d"
+            )
+        return seconds
+
+    return parse
+
+
+def _in_flight(value: object) -> int:
+    text = str(value)
+    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= 1_000:  # noqa: PLR2004  more streams than one core reads
+        raise ValueError(f"{_shown(value)} is no whole number between 1 and 1000")
+    return int(text)
+
+
+def _origins(value: object) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError(
+            f"{_shown(value)} is no list of origins, as in https://api.openai.com,https://example.org:8443"
+        )
+    return tuple(origin_of(item.strip()) for item in items if item.strip())
+
+
+def _level(value: object) -> str:
+    if str(value).upper() not in _LEVELS:
+        raise ValueError(f"{_shown(value)} is no log level; there are: {', '.join(_LEVELS)}")
+    return str(value).upper()
+
+
+_PARSERS: Final[dict[str, Callable[[object], object]]] = {
+    "collector_url": _url,
+    "credential_file": _path,
+    "state_dir": _path,
+    "spool_max_bytes": _size,
+    "spool_max_age": _seconds(60, 365 * 86_400),
+    "max_in_flight": _in_flight,
+    "flush_interval": _seconds(MIN_FLUSH_SECONDS, MAX_FLUSH_SECONDS),
+    "allow": _origins,
+    "ca_file": _path,
+    "log_level": _level,
+}

@@ -1,0 +1,128 @@
+"""What an answer of the collector means for the segment that was sent. Pure.
+
+| answer                                              | verb    | the segment          |
+|-----------------------------------------------------|---------|----------------------|
+| 200, an acknowledgement of this very batch          | ACK     | is forgotten         |
+| 413; 400, 415, 422 told by the collector            | SPLIT   | is halved, one aside |
+| 409 told by the collector: other content stands     | GIVE_UP | goes to corrupt/     |
+| 401, 403                                            | WAIT    | stays, minutes       |
+| everything else, any 200 that is no acknowledgement | RETRY   | stays, backoff       |
+
+"Told by the collector" is a body of the type application/problem+json: a proxy's page must never cost a result.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from isochrone.batch import Ack
+from isochrone.names import printable
+from isochrone.wire import WireError, decode_ack
+
+MAX_RETRY_AFTER_SECONDS: Final = 3_600.0
+PROBLEM_TYPE: Final = "application/problem+json"  # RFC 9457
+
+_OK: Final = 200
+_TOO_LARGE: Final = 413
+_BAD_ENVELOPE: Final = frozenset({400, 415, 422})
+_CONFLICT: Final = 409
+_NOT_US: Final = frozenset({401, 403})
+_RETRY_AFTER: Final = frozenset({429, 503})
+
+
+class Verb(StrEnum):
+    """What to do with the segment."""
+
+    ACK = "ack"
+    SPLIT = "split"
+    GIVE_UP = "give_up"
+    WAIT = "wait"
+    RETRY = "retry"
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer, understood."""
+
+    verb: Verb
+    reason: str = ""
+    """One line for the log; empty for an acknowledgement."""
+    told_by_collector: bool = False
+    """The answer has our own format of problems."""
+    ack: Ack | None = None
+    retry_after_seconds: float | None = None
+    """What the collector asked for, bounded."""
+
+
+class _Problem(msgspec.Struct):
+    title: str = ""
+    detail: str = ""
+
+
+_problem_decoder = msgspec.json.Decoder(_Problem)
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP answer. Names of headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def action(answer: Answered, batch_id: UUID, *, now: datetime) -> Action:
+    """Return what `answer` means for `batch_id`; `now` is only for a Retry-After that is a date."""
+    status = answer.status
+    told = answer.headers.get("content-type", "").partition(";")[0].strip().lower() == PROBLEM_TYPE
+    reason = _reason(answer, told=told)
+    if status == _OK:
+        return _acknowledgement(answer.body, batch_id)
+    if status == _TOO_LARGE or (told and status in _BAD_ENVELOPE):
+        return Action(verb=Verb.SPLIT, reason=reason, told_by_collector=told)
+    if told and status == _CONFLICT:
+        return Action(verb=Verb.GIVE_UP, reason=reason)
+    if status in _NOT_US:
+        return Action(verb=Verb.WAIT, reason=reason)
+    if status in _RETRY_AFTER:
+        wait = retry_after_seconds(answer.headers.get("retry-after"), now=now)
+        return Action(verb=Verb.RETRY, reason=reason, retry_after_seconds=wait)
+    return Action(verb=Verb.RETRY, reason=reason)
+
+
+def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
+    """Return the seconds that Retry-After asks for (RFC 9110 10.2.3), at most an hour; None for nonsense."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:12]), MAX_RETRY_AFTER_SECONDS)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return min(max(0.0, (moment - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
+
+
+def _acknowledgement(body: bytes, batch_id: UUID) -> Action:
+    try:
+        ack = decode_ack(body)
+    except WireError:
+        return Action(verb=Verb.RETRY, reason="200, but not from a collector: is something in between?")
+    if ack.batch_id != batch_id:
+        return Action(verb=Verb.RETRY, reason=f"200, but for another batch ({ack.batch_id})")
+    return Action(verb=Verb.ACK, ack=ack)
+
+
+def _reason(answer: Answered, *, told: bool) -> str:
+    if not told:
+        return str(answer.status)
+    try:
+        problem = _problem_decoder.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return str(answer.status)
+    return f"{answer.status} {printable(problem.detail or problem.title)}".strip()
