@@ -1,0 +1,26 @@
+"""The HTTP interface: one file per resource, every error from one table (problems.py)."""
+
+from fastapi import FastAPI
+
+from collector.api import (
+    agent_config,
+    agents,
+    batches,
+    endpoints,
+    health,
+    metrics,
+    page,
+    problems,
+    reload,
+    results,
+    summary,
+)
+
+RESOURCES = (batches, agent_config, agents, endpoints, summary, results, health, metrics, reload, page)
+
+
+def install(app: FastAPI) -> None:
+    """Give the app all routes and all errors."""
+    for resource in RESOURCES:
+        app.include_router(resource.router)
+    problems.install(app)

@@ -1,0 +1,102 @@
+"""Every error of the HTTP interface, in one table, as application/problem+json (RFC 9457)."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from collector.errors import DatabaseUnavailable, Refused, SchemaBehind, TargetsRefused
+from isochrone.names import printable
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_SECONDS: Final = 5
+"""After this long a database that was restarted serves again; agents add jitter of their own."""
+
+PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
+    "malformed": (400, "The body cannot be read"),
+    "unauthorized": (401, "No valid token"),
+    "revoked": (403, "The token was revoked"),
+    "not_found": (404, "There is nothing at this address"),
+    "method_not_allowed": (405, "This address does not know the method"),
+    "timeout": (408, "The body came too slowly"),
+    "no_targets": (409, "The collector was started without a target file"),
+    "too_large": (413, "The body is too large"),
+    "unsupported": (415, "The body's type or encoding is not supported"),
+    "invalid": (422, "The request breaks the contract"),
+    "targets_refused": (422, "The target file has problems; the old targets stay"),
+    "internal": (500, "A fault of the collector"),
+    "busy": (503, "Too much at once"),
+    "unavailable": (503, "The database does not serve"),
+    "not_ready": (503, "The collector is not ready"),
+}
+
+_BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed"}
+_RETRY: Final = frozenset({"busy", "unavailable", "not_ready"})
+
+_log = logging.getLogger(__name__)
+
+
+def problem(kind: str, detail: str, **more: object) -> Response:
+    """Return the answer of a kind of the table; `detail` is for a person and holds nothing secret."""
+    status, title = PROBLEMS[kind]
+    body = {"type": f"urn:isochrone:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
+    headers = {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if kind in _RETRY:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if kind == "timeout":
+        headers["Connection"] = "close"
+    return Response(msgspec.json.encode(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of the app leave as a problem."""
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(TargetsRefused, _targets_refused)
+    app.add_exception_handler(DatabaseUnavailable, _unavailable)
+    app.add_exception_handler(SchemaBehind, _not_ready)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _internal)
+
+
+async def _refused(_request: Request, exc: Exception) -> Response:
+    return problem(exc.kind if isinstance(exc, Refused) else "internal", str(exc))
+
+
+async def _targets_refused(_request: Request, exc: Exception) -> Response:
+    problems = exc.problems if isinstance(exc, TargetsRefused) else ()
+    return problem("targets_refused", str(exc), problems=problems)
+
+
+async def _unavailable(request: Request, exc: Exception) -> Response:
+    _log.warning("%s %s: %s", request.method, request.url.path, exc)
+    # The text may name hosts and users of the database: it is for the log.
+    return problem("unavailable", "The database does not serve at the moment. Nothing was stored: send it again.")
+
+
+async def _not_ready(_request: Request, exc: Exception) -> Response:
+    return problem("not_ready", str(exc))
+
+
+async def _validation(_request: Request, exc: Exception) -> Response:
+    errors = exc.errors() if isinstance(exc, RequestValidationError) else ()
+    places = ("/".join(str(part) for part in error["loc"]) + ": " + str(error["msg"]) for error in errors)
+    return problem("invalid", printable("; ".join(places), limit=500))
+
+
+async def _http(_request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    kind = _BY_STATUS.get(status, "internal" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "malformed")
+    return problem(kind, PROBLEMS[kind][1] + ".")
+
+
+async def _internal(request: Request, exc: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+    return problem("internal", "The collector failed to answer; its log says why.")

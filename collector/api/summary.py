@@ -1,0 +1,195 @@
+"""GET /v1/summary: from each region to each endpoint, what users wait and where it goes."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from collector.api.context import Reading, Running
+from collector.errors import Refused
+from collector.metrics.live import distance_meters
+from collector.registry import Assigned, Registry
+from collector.store.engine import run
+from collector.store.summary import Quantiles, Streams, Trips, significant, summarise_streams, summarise_trips
+from isochrone.durations import parse_duration
+from isochrone.outcome import Connection, Prober
+from isochrone.physics import rtt_floor_seconds
+
+router = APIRouter(tags=["reading"], dependencies=[Reading])
+
+MAX_WINDOW_SECONDS: Final = 31 * 86_400.0
+MIN_WINDOW_SECONDS: Final = 1.0
+
+Key = tuple[str, str, str | None, str | None]
+"""Agent region, endpoint, model, connection; the last two are None for round trips."""
+
+
+class ComponentMeans(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean seconds of the successes."""
+
+    network_seconds: float
+    model_seconds: float
+    streaming_seconds: float
+
+
+class SummaryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the table; None where nothing was measured."""
+
+    agent_region: str
+    endpoint: str
+    endpoint_region: str | None
+    model: str | None
+    connection: str | None
+    simulated: bool
+    probes: int
+    failures: int
+    coverage: float | None
+    """Probes that came, over those that the schedule called for since the target and the agent exist; at most 1."""
+    rtt_seconds: Quantiles | None
+    ttft_seconds: Quantiles | None = None
+    tokens_per_second: Quantiles | None = None
+    components: ComponentMeans | None = None
+    floor_seconds: float | None
+    efficiency: float | None
+    """Floor over the median round trip: 1 is the speed of light in fibre."""
+    last_result_at: datetime
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer."""
+
+    window_seconds: float
+    rows: list[SummaryRow]
+
+
+@router.get("/v1/summary")
+async def get_summary(context: Running, window: Annotated[str, Query(max_length=20)] = "1h") -> Response:
+    """Summarise the results that started in the last `window` (`15m`, `1h`, `1d`; at most 31 days)."""
+    seconds = _window_seconds(window)
+    until = context.utc_now()
+    since = until - timedelta(seconds=seconds)
+    registry = await context.registry.get()
+    # A result may lie ahead of this clock by as much as ingest lets through.
+    horizon = until + timedelta(minutes=10)
+    streams = await run(context.engine, summarise_streams, since=since, until=horizon)
+    trips = await run(context.engine, summarise_trips, since=since, until=horizon)
+    rows = make_rows(streams, trips, registry, expected=expected_probes(registry.assigned(), since=since, until=until))
+    return Response(msgspec.json.encode(Summary(window_seconds=seconds, rows=rows)), media_type="application/json")
+
+
+def make_rows(
+    streams: list[Streams], trips: list[Trips], registry: Registry, *, expected: dict[Key, float]
+) -> list[SummaryRow]:
+    """Return one row per stream series, and one per pair that has round trips alone. Pure."""
+    by_pair = {(trip.agent_region, trip.endpoint): trip for trip in trips}
+    rows = [
+        _stream_row(one, registry, trip=by_pair.get((one.agent_region, one.endpoint)), expected=expected)
+        for one in streams
+    ]
+    with_streams = {(one.agent_region, one.endpoint) for one in streams}
+    rows += [_trip_row(trip, registry, expected) for pair, trip in by_pair.items() if pair not in with_streams]
+    return sorted(rows, key=lambda row: (row.agent_region, row.endpoint, row.model or "", row.connection or ""))
+
+
+def expected_probes(assigned: Iterable[Assigned], *, since: datetime, until: datetime) -> dict[Key, float]:
+    """Return how many probes the schedule called for, by row. Pure."""
+    expected: dict[Key, float] = {}
+    for one in assigned:
+        begin = max(since, one.target.created_at, one.agent.created_at)
+        inference = one.assignment.options.prober is Prober.INFERENCE
+        connection = (one.target.connection or Connection.COLD).value if inference else None
+        key = (one.agent.region.name, one.endpoint.name, one.target.model if inference else None, connection)
+        count = max(0.0, (until - begin).total_seconds()) / one.assignment.options.interval
+        expected[key] = expected.get(key, 0.0) + count
+    return expected
+
+
+def _stream_row(one: Streams, registry: Registry, *, trip: Trips | None, expected: dict[Key, float]) -> SummaryRow:
+    key = (one.agent_region, one.endpoint, one.model, one.connection)
+    rtt = one.rtt_seconds if trip is None or trip.rtt_seconds is None else trip.rtt_seconds
+    floor = _floor(registry, one.agent_region, one.endpoint)
+    return SummaryRow(
+        agent_region=one.agent_region,
+        endpoint=one.endpoint,
+        model=one.model,
+        connection=one.connection,
+        probes=one.probes,
+        failures=one.failures,
+        coverage=_coverage(one.probes, expected.get(key)),
+        rtt_seconds=rtt,
+        ttft_seconds=one.ttft_seconds,
+        tokens_per_second=one.tokens_per_second,
+        components=_means(one),
+        last_result_at=one.last_result_at,
+        endpoint_region=_region_of(registry, one.endpoint),
+        simulated=_is_simulated(registry, one.endpoint),
+        floor_seconds=floor,
+        efficiency=_efficiency(floor, rtt),
+    )
+
+
+def _trip_row(trip: Trips, registry: Registry, expected: dict[Key, float]) -> SummaryRow:
+    floor = _floor(registry, trip.agent_region, trip.endpoint)
+    return SummaryRow(
+        agent_region=trip.agent_region,
+        endpoint=trip.endpoint,
+        model=None,
+        connection=None,
+        probes=trip.probes,
+        failures=trip.failures,
+        coverage=_coverage(trip.probes, expected.get((trip.agent_region, trip.endpoint, None, None))),
+        rtt_seconds=trip.rtt_seconds,
+        last_result_at=trip.last_result_at,
+        endpoint_region=_region_of(registry, trip.endpoint),
+        simulated=_is_simulated(registry, trip.endpoint),
+        floor_seconds=floor,
+        efficiency=_efficiency(floor, trip.rtt_seconds),
+    )
+
+
+def _means(one: Streams) -> ComponentMeans | None:
+    if one.network_seconds is None or one.model_seconds is None or one.streaming_seconds is None:
+        return None
+    return ComponentMeans(
+        network_seconds=one.network_seconds,
+        model_seconds=one.model_seconds,
+        streaming_seconds=one.streaming_seconds,
+    )
+
+
+def _efficiency(floor: float | None, rtt: Quantiles | None) -> float | None:
+    return None if floor is None or rtt is None or rtt.p50 <= 0 else significant(floor / rtt.p50)
+
+
+def _floor(registry: Registry, region: str, endpoint: str) -> float | None:
+    here, there = registry.regions.get(region), registry.endpoints.get(endpoint)
+    distance = None if here is None or there is None else distance_meters(here, there)
+    return None if distance is None else significant(rtt_floor_seconds(distance))
+
+
+def _region_of(registry: Registry, endpoint: str) -> str | None:
+    row = registry.endpoints.get(endpoint)
+    return None if row is None else row.endpoint_region
+
+
+def _is_simulated(registry: Registry, endpoint: str) -> bool:
+    row = registry.endpoints.get(endpoint)
+    return row is not None and row.simulated
+
+
+def _coverage(probes: int, expected: float | None) -> float | None:
+    if expected is None or expected < 1:
+        return None
+    return min(1.0, significant(probes / expected))
+
+
+def _window_seconds(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except ValueError as exc:
+        raise Refused("invalid", f"window: {exc}") from exc
+    if not MIN_WINDOW_SECONDS <= seconds <= MAX_WINDOW_SECONDS:
+        raise Refused("invalid", f"window: {text!r} is not between 1s and 31d")
+    return seconds

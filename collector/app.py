@@ -1,0 +1,262 @@
+"""The wiring: settings in, a running collector out. `create_app` builds, `serve` runs until a signal."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from collector import admin, api, jobs
+from collector.admin import Applied
+from collector.api.context import Context
+from collector.api.deadlines import BoundedProtocol
+from collector.config import Settings
+from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
+from collector.jobs import Job
+from collector.metrics import LiveMetrics
+from collector.registry import RegistryCache, Rows
+from collector.store import migration
+from collector.store.agents import list_agents, record_reports
+from collector.store.engine import AsyncEngine, open_engine, run
+from collector.store.partitions import Partitions
+from collector.store.registry import load_rows
+
+REGISTRY_SECONDS: Final = 10.0
+PARTITIONS_SECONDS: Final = 60.0
+REPORTS_SECONDS: Final = 15.0
+RETRY_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 5
+"""For requests under way when the collector is told to stop."""
+KEEP_ALIVE_SECONDS: Final = 75
+"""Agents send every 10 s to 60 s: a connection outlives the pause."""
+GC_THRESHOLD: Final = 100_000
+"""Decoding makes thousands of objects without a cycle among them: at the default the cycle search costs 40 % of the
+CPU (docs/explanation, measured)."""
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the app. It connects when it starts, and starts whether or not the database is up."""
+    engine = open_engine(settings.database_url)
+    metrics = LiveMetrics()
+    registry = RegistryCache(_loader(engine, metrics), monotonic=time.monotonic, on_change=metrics.sync)
+    context = Context(
+        settings=settings,
+        engine=engine,
+        partitions=Partitions(),
+        registry=registry,
+        metrics=metrics,
+        utc_now=lambda: datetime.now(UTC),
+        reload=lambda: _reload(settings, engine, registry),
+        check_ready=_readiness(engine),
+    )
+    app = FastAPI(title="Isochrone collector", version=version("isochrone"), lifespan=_lifespan, redoc_url=None)
+    app.state.context = context
+    api.install(app)
+    return app
+
+
+def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; raise SettingsError when the address cannot be had.
+
+    `announce` gets the address once it listens.
+    """
+    with _listening(settings) as sock:
+        app = create_app(settings)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                http=BoundedProtocol,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        announce(_address(sock))
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 20)
+        asyncio.run(server.serve(sockets=[sock]))
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that ends with 0 when it was told to end, and reads the targets anew on SIGHUP."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        context = self._context()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        pending: set[asyncio.Task[None]] = set()
+
+        def hang_up() -> None:
+            task = loop.create_task(_reload_and_log(context))
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        yield
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+    def _context(self) -> Context:
+        app = self.config.app
+        if not isinstance(app, FastAPI):  # pragma: no cover
+            raise TypeError("the server serves what create_app made")
+        context: Context = app.state.context
+        return context
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    with suppress(CollectorError):
+        await context.registry.get()
+    await _tell_readiness(context)
+    async with jobs.running(_jobs(context)):
+        yield
+    with suppress(DatabaseUnavailable):
+        await _write_reports(context)
+    await context.engine.dispose()
+
+
+def _jobs(context: Context) -> list[Job]:
+    async def renew_registry() -> None:
+        await context.registry.newer_than(REGISTRY_SECONDS / 2)
+
+    async def make_partitions() -> None:
+        await context.partitions.ensure_ahead(context.engine, context.utc_now().date())
+
+    return [
+        Job(name="registry", seconds=REGISTRY_SECONDS, work=renew_registry),
+        Job(name="partitions", seconds=PARTITIONS_SECONDS, work=make_partitions),
+        Job(name="reports", seconds=REPORTS_SECONDS, work=lambda: _write_reports(context)),
+        Job(name="recall", seconds=RETRY_SECONDS, work=_once(lambda: _recall(context))),
+        *_targets_job(context),
+    ]
+
+
+def _targets_job(context: Context) -> list[Job]:
+    """Return the job that applies the target file as soon as the database serves."""
+    if context.settings.targets is None:
+        return []
+    return [Job(name="targets", seconds=RETRY_SECONDS, work=_once(context.reload))]
+
+
+def _once(work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
+    """Return work that does nothing any more once it has succeeded."""
+    done = False
+
+    async def work_until_done() -> None:
+        nonlocal done
+        if not done:
+            await work()
+            done = True
+
+    return work_until_done
+
+
+async def _recall(context: Context) -> None:
+    """Take over when agents last reported to a process before this one."""
+    registry = await context.registry.get()
+    by_name = {agent.name: agent for agent in registry.rows.agents}
+    for entry in await run(context.engine, list_agents):
+        agent = by_name.get(entry.name)
+        if agent is not None and agent.id not in context.reports and entry.last_report_at is not None:
+            context.metrics.recall(agent, last_report_at=entry.last_report_at, version=entry.version)
+
+
+async def _write_reports(context: Context) -> None:
+    reports = dict(context.reports)
+    await run(context.engine, record_reports, list(reports.values()))
+    for agent_id, report in reports.items():
+        if context.reports.get(agent_id) is report:
+            del context.reports[agent_id]
+
+
+def _loader(engine: AsyncEngine, metrics: LiveMetrics) -> Callable[[], Awaitable[Rows]]:
+    async def load() -> Rows:
+        try:
+            rows = await run(engine, load_rows)
+        except DatabaseUnavailable:
+            metrics.set_database_up(up=False)
+            raise
+        metrics.set_database_up(up=True)
+        return rows
+
+    return load
+
+
+async def _reload(settings: Settings, engine: AsyncEngine, registry: RegistryCache) -> Applied:
+    if settings.targets is None:
+        raise SettingsError("no target file: start the collector with --targets FILE")
+    document = await asyncio.to_thread(admin.read_targets, settings.targets)
+    applied = await run(engine, admin.apply_document, document)
+    await registry.newer_than(0.0)
+    _log.info(
+        "targets %s: revision %d, %s", settings.targets, applied.revision, "new" if applied.changed else "as before"
+    )
+    return applied
+
+
+async def _reload_and_log(context: Context) -> None:
+    try:
+        await context.reload()
+    except CollectorError as exc:
+        _log.error("targets were not read anew, the old ones stay: %s", exc)
+
+
+def _readiness(engine: AsyncEngine) -> Callable[[], Awaitable[str]]:
+    known = migration.known_revisions()
+    head = migration.head_revision()
+
+    async def check() -> str:
+        current = await run(engine, migration.current_revision)
+        # A revision that this release does not know is a newer release's: migrations run beside the one before.
+        if current is None or (current in known and current != head):
+            raise SchemaBehind(
+                f"the schema is at {current}, this release needs {head}: run isochrone-collector migrate"
+            )
+        return current
+
+    return check
+
+
+async def _tell_readiness(context: Context) -> None:
+    try:
+        revision = await context.check_ready()
+    except CollectorError as exc:
+        _log.error("not ready: %s", exc)
+    else:
+        _log.info("ready: schema %s", revision)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    listen = settings.listen
+    try:
+        family, *_, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
+        sock = socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as exc:
+        raise SettingsError(f"ISOCHRONE_LISTEN={listen}: {exc.strerror}: choose another address or port") from exc
+    with sock:
+        yield sock
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,227 @@
+"""`isochrone-collector`: arguments in, exit code out. 0: done; 1: it failed; 2: wrong usage, setting or file."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from collector import admin, app, up
+from collector.config import database_url, load_settings
+from collector.errors import CollectorError, SettingsError, TargetsRefused
+from collector.registry import items_of
+from isochrone.config import Targets, enc_hook
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except TargetsRefused as exc:
+        _print_problems(exc.problems, as_json=getattr(options, "json", False))
+        return EXIT_USAGE
+    except SettingsError as exc:
+        print(f"isochrone-collector: {exc}", file=sys.stderr)
+        return EXIT_USAGE
+    except CollectorError as exc:
+        print(f"isochrone-collector: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="isochrone-collector",
+        description="Takes in what agents measure, keeps it in Postgres, exposes metrics.",
+        epilog="Settings come from the environment: ISOCHRONE_DATABASE_URL, ISOCHRONE_LISTEN and others.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    up.add_parser(commands)
+    serve = _command(commands, "serve", _serve, text="serve agents and readers until told to stop")
+    serve.add_argument(
+        "--listen", metavar="HOST:PORT", help="where to listen (default: ISOCHRONE_LISTEN, 127.0.0.1:8420)"
+    )
+    serve.add_argument(
+        "--targets", type=Path, metavar="FILE", help="target file, read again on SIGHUP and POST /-/reload"
+    )
+    serve.add_argument("--migrate", action="store_true", help="bring the schema up to date first")
+    _command(commands, "migrate", _migrate, text="bring the database's schema to this release")
+    _add_targets(commands)
+    _add_agents(commands)
+    return parser
+
+
+def _add_targets(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("targets", help="check, apply or show what is probed")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    check = _command(actions, "check", _targets_check, text="say whether a target file is right; needs no database")
+    apply = _command(actions, "apply", _targets_apply, text="make a target file the current one")
+    show = _command(actions, "show", _targets_show, text="print the current targets")
+    for action in (check, apply):
+        action.add_argument("file", type=Path, metavar="FILE")
+    for action in (check, apply, show):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_agents(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("agents", help="register agents or list them")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    add = _command(actions, "add", _agents_add, text="register an agent and write its credential into a file")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--region", required=True, metavar="REGION", help="where it stands: the name of a region")
+    add.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="may be given several times")
+    add.add_argument("--credential-file", required=True, type=Path, metavar="FILE", help="created with mode 0600")
+    listing = _command(actions, "list", _agents_list, text="print the registered agents")
+    for action in (add, listing):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    settings = load_settings(os.environ, targets=options.targets, listen=options.listen)
+    if settings.targets is not None:
+        admin.read_targets(settings.targets)  # a wrong file stops the start, not a running collector
+    if options.migrate:
+        admin.migrate(settings.database_url)
+    app.serve(settings, announce=lambda address: print(f"listening on {address}", file=sys.stderr, flush=True))
+    return 0
+
+
+def _migrate(_options: argparse.Namespace) -> int:
+    print(f"schema at {admin.migrate(database_url(os.environ))}")
+    return 0
+
+
+def _targets_check(options: argparse.Namespace) -> int:
+    _print_targets(admin.read_targets(options.file), as_json=options.json)
+    return 0
+
+
+def _targets_apply(options: argparse.Namespace) -> int:
+    targets = admin.read_targets(options.file)
+    applied = admin.apply_targets(database_url(os.environ), targets)
+    if options.json:
+        _print_json(applied)
+    else:
+        print(f"revision {applied.revision}" if applied.changed else f"revision {applied.revision}, unchanged")
+    return 0
+
+
+def _targets_show(options: argparse.Namespace) -> int:
+    current = admin.current_targets(database_url(os.environ))
+    if current is None:
+        print("isochrone-collector: no targets yet: isochrone-collector targets apply FILE", file=sys.stderr)
+        return EXIT_FAILED
+    revision, targets = current
+    if options.json:
+        _print_json({"revision": revision, "targets": targets})
+    else:
+        print(f"revision {revision}")
+        _print_targets(targets, as_json=False)
+    return 0
+
+
+def _agents_add(options: argparse.Namespace) -> int:
+    labels = _labels(options.label)
+    url = database_url(os.environ)
+    path: Path = options.credential_file
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as exc:
+        raise SettingsError(f"--credential-file {path}: {exc.strerror}: name a file that does not exist yet") from exc
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(admin.add_agent(url, name=options.name, region=options.region, labels=labels) + "\n")
+    except BaseException:
+        path.unlink()
+        raise
+    _report_added(options)
+    return 0
+
+
+def _report_added(options: argparse.Namespace) -> None:
+    if options.json:
+        row = {"agent": options.name, "agent_region": options.region, "credential_file": str(options.credential_file)}
+        _print_json(row)
+    else:
+        print(f"agent {options.name} in {options.region}: credential in {options.credential_file}")
+
+
+def _agents_list(options: argparse.Namespace) -> int:
+    entries = admin.list_agents(database_url(os.environ))
+    if options.json:
+        _print_json(entries)
+        return 0
+    table = Table("agent", "region", "labels", "last report", "version", "credentials")
+    for e in entries:
+        labels = " ".join(f"{key}={value}" for key, value in e.labels.items())
+        last = "never" if e.last_report_at is None else e.last_report_at.isoformat(timespec="seconds")
+        table.add_row(e.name, e.region, labels, last, e.version or "", str(e.credentials))
+    Console().print(table)
+    return 0
+
+
+def _labels(pairs: Sequence[str]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise SettingsError(f"--label {pair!r}: write KEY=VALUE")
+        labels[key] = value
+    return labels
+
+
+def _print_targets(targets: Targets, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(targets)
+        return
+    table = Table("endpoint", "module", "prober", "interval", "provider", "model", "region", "agents")
+    for item in items_of(targets):
+        provider, model = getattr(item, "provider", None), getattr(item, "model", None)
+        region = "" if item.location is None else item.location.region
+        agents = (
+            " ".join((*(item.agents.names or ()), *(item.agents.regions or ()), *(item.agents.labels or ()))) or "all"
+        )
+        for name in item.modules:
+            module = targets.modules[name]
+            interval = f"{module.interval:g} s"
+            table.add_row(item.name, name, module.prober, interval, provider or "", model or "", region, agents)
+    Console().print(table)
+
+
+def _print_problems(problems: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"problems": problems})
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.encode(value, enc_hook=enc_hook).decode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The collector's settings: read once from `ISOCHRONE_*`, checked, frozen."""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from collector.errors import SettingsError
+
+DEFAULT_LISTEN: Final = "127.0.0.1:8420"
+DEFAULT_FLUSH_SECONDS: Final = 10.0
+DEFAULT_LATE_SECONDS: Final = 300.0
+"""A result older than this at ingest is stored, and left out of the live metrics."""
+MAX_PORT: Final = 65_535
+
+_T = TypeVar("_T")
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """Where the server listens; port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that an operator may set."""
+
+    database_url: str
+    """libpq URL: `postgresql://user@host/database`, or `postgresql://postgres:@/database?host=/socket/folder`."""
+    listen: Listen = Listen("127.0.0.1", 8420)
+    flush_seconds: float = DEFAULT_FLUSH_SECONDS
+    """How long agents gather results before they send them."""
+    late_seconds: float = DEFAULT_LATE_SECONDS
+    read_token_sha256: str | None = None
+    """None: reading is open."""
+    targets: Path | None = None
+    """The target file, loaded at the start and again on SIGHUP and `POST /-/reload`."""
+
+
+def load_settings(
+    environment: Mapping[str, str], *, targets: Path | None = None, listen: str | None = None
+) -> Settings:
+    """Return the settings in `environment`, flags winning; raise SettingsError naming the variable and its value."""
+    return Settings(
+        database_url=database_url(environment),
+        listen=_read("ISOCHRONE_LISTEN", listen or environment.get("ISOCHRONE_LISTEN", DEFAULT_LISTEN), parse_listen),
+        flush_seconds=_number(environment, "ISOCHRONE_FLUSH_SECONDS", DEFAULT_FLUSH_SECONDS),
+        late_seconds=_number(environment, "ISOCHRONE_LATE_SECONDS", DEFAULT_LATE_SECONDS),
+        read_token_sha256=_token_digest(environment.get("ISOCHRONE_READ_TOKEN_FILE")),
+        targets=targets,
+    )
+
+
+def database_url(environment: Mapping[str, str]) -> str:
+    """Return `ISOCHRONE_DATABASE_URL`; raise SettingsError when it is missing or no Postgres URL."""
+    url = environment.get("ISOCHRONE_DATABASE_URL", "")
+    if not url:
+        raise SettingsError(
+            "ISOCHRONE_DATABASE_URL is not set: give the URL of a Postgres, as in postgresql://user@host/name"
+        )
+    if not url.startswith(("postgresql://", "postgres://")):
+        # The value may hold a password: it is not repeated.
+        raise SettingsError("ISOCHRONE_DATABASE_URL is no Postgres URL: it must begin with postgresql://")
+    return "postgresql://" + url.split("://", 1)[1]
+
+
+def parse_listen(text: str) -> Listen:
+    """Return host and port of `host:port` or `[v6]:port`; raise ValueError that tells the form."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
+        raise ValueError("write host:port, as in 127.0.0.1:8420")
+    return Listen(host, int(port))
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name)
+    return default if text is None else _read(name, text, _positive)
+
+
+def _positive(text: str) -> float:
+    number = float(text.removesuffix("s"))
+    if not 0 < number <= 86_400:  # noqa: PLR2004  one day in seconds
+        raise ValueError("write seconds between 0 and 86400")
+    return number
+
+
+def _read(name: str, text: str, parse: Callable[[str], _T]) -> _T:
+    try:
+        return parse(text)
+    except ValueError as exc:
+        raise SettingsError(f"{name}={text!r}: {exc}") from exc
+
+
+def _token_digest(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"ISOCHRONE_READ_TOKEN_FILE={path!r} cannot be read: {exc}") from exc
+    if not token:
+        raise SettingsError(f"ISOCHRONE_READ_TOKEN_FILE={path!r} is empty: write the token into it")
+    return sha256(token.encode()).hexdigest()

@@ -1,0 +1,46 @@
+"""Faults of the collector, and the requests that it refuses.
+
+CollectorError
++-- SettingsError         a setting or a file is wrong: the operator mends it (exit 2)
+|   +-- TargetsRefused    a target file with problems: nothing was changed
++-- NameTaken             an agent of that name exists
++-- SchemaBehind          the database is not at the revision of this release
++-- DatabaseUnavailable   the database is at fault, not the data: try again (503)
++-- Refused               a request that breaks a rule; `kind` names its problem (collector/api/problems.py)
+"""
+
+
+class CollectorError(Exception):
+    """Root of everything that this side raises on purpose. The text is one line that says what to do."""
+
+
+class SettingsError(CollectorError):
+    """A setting is wrong. The text names the setting, its value, and what would be right."""
+
+
+class TargetsRefused(SettingsError):
+    """A target file has problems. `problems` holds one line each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class NameTaken(CollectorError):
+    """An agent of that name exists already."""
+
+
+class SchemaBehind(CollectorError):
+    """The database is not at the revision that this release needs."""
+
+
+class DatabaseUnavailable(CollectorError):
+    """The database does not answer, is full, read-only or overloaded. Nothing was stored; trying again is right."""
+
+
+class Refused(CollectorError):
+    """A request that the collector does not serve. The text is for the caller and holds nothing secret."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind

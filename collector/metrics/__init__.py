@@ -1,0 +1,5 @@
+"""The live metrics: counted at ingest, kept in memory, written as Prometheus text. A scrape touches nothing else."""
+
+from collector.metrics.live import LiveMetrics
+
+__all__ = ["LiveMetrics"]

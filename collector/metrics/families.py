@@ -1,0 +1,170 @@
+"""The catalogue: every metric of the collector with its type, labels and help. Names here are promises."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from collector.metrics.series import Definition, Family, Histogram, Number, Summary, ratio_bounds
+
+TIME_BOUNDS: Final = ratio_bounds(0.0001, 120.0)
+"""Seconds: worst error of a median 8 %."""
+RATE_BOUNDS: Final = ratio_bounds(0.5, 5_000.0)
+"""Tokens per second."""
+LAG_BOUNDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0)
+"""Seconds from a result's start to its commit."""
+
+_PAIR: Final = ("agent_region", "endpoint")
+_MODEL: Final = (*_PAIR, "model")
+_STREAM: Final = (*_MODEL, "connection")
+_AGENT: Final = ("agent", "agent_region")
+
+
+def _histogram(
+    name: str, labels: tuple[str, ...], text: str, *, bounds: tuple[float, ...] = TIME_BOUNDS
+) -> Family[Histogram]:
+    return Family(Histogram, Definition(name, "histogram", labels, text, bounds))
+
+
+def _summary(name: str, labels: tuple[str, ...], text: str) -> Family[Summary]:
+    return Family(Summary, Definition(name, "summary", labels, text))
+
+
+def _counter(name: str, labels: tuple[str, ...], text: str) -> Family[Number]:
+    return Family(Number, Definition(name, "counter", labels, text))
+
+
+def _gauge(name: str, labels: tuple[str, ...], text: str) -> Family[Number]:
+    return Family(Number, Definition(name, "gauge", labels, text))
+
+
+class ProbeFamilies:
+    """What probes measured. Fresh results alone: not late, and without a flag."""
+
+    def __init__(self) -> None:
+        self.rtt = _histogram(
+            "isochrone_network_rtt_seconds",
+            (*_PAIR, "method"),
+            "Round trip between agent and endpoint: the median of each rtt probe.",
+        )
+        self.pings = _counter("isochrone_network_pings_total", (*_PAIR, "method"), "Round trips tried by rtt probes.")
+        self.pings_lost = _counter(
+            "isochrone_network_pings_lost_total", (*_PAIR, "method"), "Round trips of rtt probes that were lost."
+        )
+        self.phase = _summary(
+            "isochrone_connection_phase_seconds", (*_PAIR, "phase"), "Phases of opening a connection: dns, tcp, tls."
+        )
+        self.ttft = _histogram(
+            "isochrone_ttft_seconds",
+            _STREAM,
+            "From the start of the request on an open connection to the first token of any channel.",
+        )
+        self.answer_ttft = _histogram(
+            "isochrone_answer_ttft_seconds", _STREAM, "As isochrone_ttft_seconds, to the first visible answer token."
+        )
+        self.duration = _histogram(
+            "isochrone_request_duration_seconds",
+            _STREAM,
+            "From the start of an inference probe to the end of its stream, opening the connection included.",
+        )
+        self.tpot = _histogram(
+            "isochrone_time_per_output_token_seconds", _MODEL, "Mean time per output token after the first."
+        )
+        self.rate = _histogram(
+            "isochrone_output_tokens_per_second",
+            _MODEL,
+            "Output tokens per second after the first.",
+            bounds=RATE_BOUNDS,
+        )
+        self.component = _summary(
+            "isochrone_latency_component_seconds",
+            (*_STREAM, "component"),
+            "Where the duration of successful inference probes went: network, model, streaming.",
+        )
+        self.probes = _counter("isochrone_probes_total", (*_MODEL, "probe"), "Probes that ended, whatever the outcome.")
+        self.failures = _counter(
+            "isochrone_probe_failures_total", (*_MODEL, "probe", "reason"), "Probes that failed, by outcome."
+        )
+        self.tokens = _counter(
+            "isochrone_probe_tokens_total",
+            ("endpoint", "model", "token_type"),
+            "Tokens of probes: input, cached_input (part of input), output, reasoning (part of output).",
+        )
+        self.cost = _counter(
+            "isochrone_probe_cost_usd_total",
+            ("endpoint", "model"),
+            "What probes cost by the prices of the target file.",
+        )
+
+
+class InfoFamilies:
+    """What the registry knows of places and agents."""
+
+    def __init__(self) -> None:
+        self.floor = _gauge(
+            "isochrone_network_rtt_floor_seconds",
+            _PAIR,
+            "Shortest possible round trip: light in straight fibre, there and back.",
+        )
+        self.distance = _gauge(
+            "isochrone_great_circle_distance_meters", _PAIR, "Distance between agent region and endpoint on the ground."
+        )
+        self.endpoint = _gauge(
+            "isochrone_endpoint_info",
+            ("endpoint", "model", "provider", "endpoint_region", "latitude", "longitude", "simulated"),
+            "Endpoints and sites that are probed; always 1.",
+        )
+        self.region = _gauge(
+            "isochrone_agent_region_info",
+            ("agent_region", "country", "latitude", "longitude", "weight"),
+            "User populations; always 1.",
+        )
+        self.agent = _gauge("isochrone_agent_info", (*_AGENT, "version"), "Registered agents; always 1.")
+
+
+class AgentFamilies:
+    """What agents say of themselves. Totals start anew with the agent's process."""
+
+    def __init__(self) -> None:
+        self.last_report = _gauge(
+            "isochrone_agent_last_report_timestamp_seconds", _AGENT, "When the agent's last batch came, Unix time."
+        )
+        self.queued = _gauge("isochrone_agent_queued_results", _AGENT, "Results that wait in the agent's spool.")
+        self.dropped = _counter(
+            "isochrone_agent_dropped_results_total", _AGENT, "Results that the agent had recorded and lost."
+        )
+        self.clock_offset = _gauge(
+            "isochrone_agent_clock_offset_seconds",
+            _AGENT,
+            "Agent's wall clock less the collector's at the last batch; transport time included.",
+        )
+        self.expected = _counter(
+            "isochrone_agent_expected_results_total", _AGENT, "Probes that the agent's schedule called for."
+        )
+        self.missed = _counter("isochrone_agent_missed_probes_total", _AGENT, "Probes that did not start when planned.")
+
+
+class IngestFamilies:
+    """What the collector itself does."""
+
+    def __init__(self) -> None:
+        self.results = _counter("isochrone_ingest_results_total", (), "Results stored.")
+        self.duplicates = _counter(
+            "isochrone_ingest_duplicate_results_total", (), "Results that came again in a batch stored before."
+        )
+        self.rejected = _counter("isochrone_ingest_rejected_results_total", ("reason",), "Results refused for ever.")
+        self.late = _counter(
+            "isochrone_ingest_late_results_total", (), "Results stored too late to count in the live metrics."
+        )
+        self.lag = _histogram(
+            "isochrone_ingest_lag_seconds", (), "From a result's start to its coming in.", bounds=LAG_BOUNDS
+        )
+        self.db_up = _gauge("isochrone_db_up", (), "1 if the last use of the database succeeded, else 0.")
+        self.build = _gauge("isochrone_build_info", ("version", "python"), "Release that runs; always 1.")
+
+
+AnyFamily = Family[Number] | Family[Summary] | Family[Histogram]
+
+
+def families_of(*groups: object) -> Iterator[AnyFamily]:
+    """Yield the families of groups in the order of the catalogue."""
+    for group in groups:
+        yield from vars(group).values()

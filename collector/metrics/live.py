@@ -1,0 +1,157 @@
+"""All series together: which exist (the registry decides), what feeds them, how they are written."""
+
+import platform
+from collections.abc import Iterable
+from datetime import datetime
+from importlib.metadata import version
+from typing import Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+
+from collector.ingest import Ingested, Plan, RejectReason
+from collector.metrics.families import AgentFamilies, InfoFamilies, IngestFamilies, ProbeFamilies, families_of
+from collector.metrics.feeds import TargetFeed
+from collector.registry import AgentRow, Assigned, EndpointRow, RegionRow, Registry
+from isochrone.batch import Batch
+from isochrone.physics import great_circle_meters, rtt_floor_seconds
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class LiveMetrics:
+    """The metrics of one collector process."""
+
+    def __init__(self) -> None:
+        self.probes = ProbeFamilies()
+        self.info = InfoFamilies()
+        self.agents = AgentFamilies()
+        self.ingest = IngestFamilies()
+        self._feeds: dict[tuple[int, int], TargetFeed] = {}
+        self._versions: dict[int, str] = {}
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        PlatformCollector(registry=self._process)
+        GCCollector(registry=self._process)
+        self._start()
+
+    def sync(self, registry: Registry) -> None:
+        """Create at 0 the series of what is assigned now, and remove those of what is not."""
+        groups = list(families_of(self.probes, self.info, self.agents))
+        for family in groups:
+            family.begin()
+        self._sync_targets(list(registry.assigned()))
+        for region in registry.rows.regions:
+            self.info.region.series(*_region_labels(region)).set(1)
+        for agent in registry.rows.agents:
+            self._sync_agent(agent)
+        for family in groups:
+            family.sweep()
+
+    def count_batch(self, plan: Plan, done: Ingested, *, agent_id: int) -> None:
+        """Count a batch after its commit: a repeat counts as duplicates alone."""
+        self.ingest.duplicates.series().add(done.duplicate)
+        if done.repeated:
+            return
+        for reason, count in plan.reasons.items():
+            self.ingest.rejected.series(reason.value).add(count)
+        self.ingest.results.series().add(done.accepted)
+        self.ingest.late.series().add(done.late)
+        lag = self.ingest.lag.series()
+        for taken in plan.taken:
+            lag.observe(taken.age_seconds)
+            if not taken.late and not taken.result.flags:
+                feed = self._feeds.get((agent_id, taken.target_id))
+                if feed is not None:
+                    feed.observe(taken.result)
+
+    def report(self, agent: AgentRow, batch: Batch, *, received_at: datetime) -> None:
+        """Take over what an agent says of itself."""
+        labels, status = _agent_labels(agent), batch.status
+        self.agents.last_report.series(*labels).set(received_at.timestamp())
+        self.agents.queued.series(*labels).set(status.queued_results)
+        self.agents.dropped.series(*labels).set(sum(status.dropped_results.values()))
+        self.agents.clock_offset.series(*labels).set((batch.sent_at - received_at).total_seconds())
+        self.agents.expected.series(*labels).set(status.expected_results)
+        self.agents.missed.series(*labels).set(status.missed_probes)
+        self._take_version(agent, status.version)
+
+    def recall(self, agent: AgentRow, *, last_report_at: datetime, version: str | None) -> None:
+        """Take over what a process before this one knew of an agent."""
+        self.agents.last_report.series(*_agent_labels(agent)).set(last_report_at.timestamp())
+        self._take_version(agent, version or "")
+
+    def set_database_up(self, *, up: bool) -> None:
+        """Note how the last use of the database went."""
+        self.ingest.db_up.series().set(1 if up else 0)
+
+    def render(self) -> bytes:
+        """Return the whole exposition. Safe to call in a thread."""
+        families = families_of(self.probes, self.info, self.agents, self.ingest)
+        text = "".join(line for family in families for line in family.lines())
+        return text.encode() + generate_latest(self._process)
+
+    def _start(self) -> None:
+        for family in (self.ingest.results, self.ingest.duplicates, self.ingest.late, self.ingest.db_up):
+            family.series()
+        self.ingest.lag.series()
+        for reason in RejectReason:
+            self.ingest.rejected.series(reason.value)
+        self.ingest.build.series(version("isochrone"), platform.python_version()).set(1)
+
+    def _sync_targets(self, assigned: Iterable[Assigned]) -> None:
+        feeds: dict[tuple[int, int], TargetFeed] = {}
+        shared: dict[tuple[int, int], TargetFeed] = {}
+        for one in assigned:
+            place = (one.agent.region.id, one.target.id)
+            if place not in shared:
+                shared[place] = TargetFeed(self.probes, one)
+                self._sync_place(one.agent.region, one.endpoint)
+            feeds[one.agent.id, one.target.id] = shared[place]
+        self._feeds = feeds
+
+    def _sync_place(self, region: RegionRow, endpoint: EndpointRow) -> None:
+        self.info.endpoint.series(*_endpoint_labels(endpoint)).set(1)
+        distance = distance_meters(region, endpoint)
+        if distance is not None:
+            self.info.distance.series(region.name, endpoint.name).set(distance)
+            self.info.floor.series(region.name, endpoint.name).set(rtt_floor_seconds(distance))
+
+    def _sync_agent(self, agent: AgentRow) -> None:
+        labels = _agent_labels(agent)
+        self.info.agent.series(*labels, self._versions.get(agent.id, "")).set(1)
+        for family in families_of(self.agents):
+            family.keep(*labels)
+
+    def _take_version(self, agent: AgentRow, version: str) -> None:
+        before = self._versions.get(agent.id, "")
+        if before != version:
+            self._versions[agent.id] = version
+            self.info.agent.discard(*_agent_labels(agent), before)
+            self.info.agent.series(*_agent_labels(agent), version).set(1)
+
+
+def distance_meters(region: RegionRow, endpoint: EndpointRow) -> float | None:
+    """Return the distance on the ground; None unless both places are known."""
+    if region.latitude is None or region.longitude is None or endpoint.latitude is None or endpoint.longitude is None:
+        return None
+    return great_circle_meters(
+        region.latitude, region.longitude, latitude_b=endpoint.latitude, longitude_b=endpoint.longitude
+    )
+
+
+def _agent_labels(agent: AgentRow) -> tuple[str, str]:
+    return agent.name, agent.region.name
+
+
+def _endpoint_labels(endpoint: EndpointRow) -> tuple[str, ...]:
+    words = (endpoint.name, endpoint.model, endpoint.provider, endpoint.endpoint_region)
+    place = (endpoint.latitude, endpoint.longitude)
+    return (*(word or "" for word in words), *map(_text, place), "true" if endpoint.simulated else "false")
+
+
+def _region_labels(region: RegionRow) -> tuple[str, ...]:
+    return region.name, region.country or "", *map(_text, (region.latitude, region.longitude, region.weight))
+
+
+def _text(number: float | None) -> str:
+    return "" if number is None else f"{number:g}"

@@ -1,0 +1,274 @@
+"""Who may send and what is to be probed: a snapshot of the small tables, kept in memory.
+
+Pure but for `RegistryCache`, which asks a function for rows and knows only a monotonic clock.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from collector.auth import Credential
+from collector.errors import DatabaseUnavailable
+from isochrone.config import (
+    AgentConfig,
+    Assignment,
+    Endpoint,
+    Module,
+    Selector,
+    Site,
+    Targets,
+    decode_targets,
+    encode_config,
+)
+from isochrone.outcome import Connection, Prober
+
+MAX_AGE_SECONDS: Final = 20.0
+"""How old the snapshot may be when a request uses it: a revocation bites within 30 s."""
+MIN_AGE_SECONDS: Final = 1.0
+"""A miss renews a snapshot that is older than this; bounds what a flood of unknown keys costs."""
+KNOWN_REVISIONS: Final = 5
+"""Results of targets of so many revisions are taken: what waited in a spool outlives a change."""
+
+_log = logging.getLogger(__name__)
+
+
+class RegionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A user population; coordinates are None until a target file names it."""
+
+    id: int
+    name: str
+    latitude: float | None = None
+    longitude: float | None = None
+    country: str | None = None
+    weight: float | None = None
+
+
+class AgentRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent, as it was registered."""
+
+    id: int
+    name: str
+    region: RegionRow
+    labels: dict[str, str]
+    created_at: datetime
+
+
+class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint or a site (no provider, no model) as the newest target file has it."""
+
+    id: int
+    name: str
+    url: str
+    provider: str | None
+    model: str | None
+    endpoint_region: str | None
+    latitude: float | None
+    longitude: float | None
+    simulated: bool
+
+
+class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint with a module and the model of that time."""
+
+    id: int
+    endpoint: str
+    module: str
+    model: str | None
+    connection: Connection | None
+    created_at: datetime
+
+
+class RevisionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A target file as it was applied; `document` is canonical JSON."""
+
+    revision: int
+    document: str
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a registry is made of, as the database has it. Revisions: newest first."""
+
+    agents: tuple[AgentRow, ...] = ()
+    regions: tuple[RegionRow, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+    endpoints: tuple[EndpointRow, ...] = ()
+    targets: tuple[TargetRow, ...] = ()
+    revisions: tuple[RevisionRow, ...] = ()
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent's configuration: the value, its JSON, and the strong ETag with its quotes."""
+
+    config: AgentConfig
+    body: bytes
+    etag: str
+
+
+class Assigned(msgspec.Struct, frozen=True, kw_only=True):
+    """One target of one agent, now."""
+
+    agent: AgentRow
+    target: TargetRow
+    endpoint: EndpointRow
+    assignment: Assignment
+
+
+class Registry:
+    """A snapshot. Shares are worked out when they are first asked for."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.agents = {agent.id: agent for agent in rows.agents}
+        self.credentials = {credential.key_id: credential for credential in rows.credentials}
+        self.endpoints = {endpoint.name: endpoint for endpoint in rows.endpoints}
+        self.regions = {region.name: region for region in rows.regions}
+        self.revision = rows.revisions[0].revision if rows.revisions else 0
+        self._targets = {(t.endpoint, t.module, t.model): t for t in rows.targets}
+        self._shares: dict[int, Share] = {}
+        self._known: dict[int, dict[tuple[str, str], TargetRow]] = {}
+
+    def share(self, agent_id: int) -> Share:
+        """Return what this agent shall probe."""
+        share = self._shares.get(agent_id)
+        if share is None:
+            share = self._shares[agent_id] = self._make_share(self.agents[agent_id])
+        return share
+
+    def known_targets(self, agent_id: int) -> dict[tuple[str, str], TargetRow]:
+        """Return the targets whose results this agent may send, by (endpoint, module)."""
+        known = self._known.get(agent_id)
+        if known is None:
+            known = self._known[agent_id] = self._make_known(self.agents[agent_id])
+        return known
+
+    def assigned(self) -> Iterator[Assigned]:
+        """Yield every target of every agent."""
+        for agent in self.rows.agents:
+            for assignment in self.share(agent.id).config.targets:
+                target = self._targets.get((assignment.endpoint, assignment.module, assignment.model))
+                endpoint = self.endpoints.get(assignment.endpoint)
+                if target is not None and endpoint is not None:
+                    yield Assigned(agent=agent, target=target, endpoint=endpoint, assignment=assignment)
+
+    def _make_share(self, agent: AgentRow) -> Share:
+        targets = share_of(_document(self.rows.revisions[0]), agent) if self.rows.revisions else ()
+        config = AgentConfig(revision=self.revision, agent=agent.name, agent_region=agent.region.name, targets=targets)
+        body = encode_config(config)
+        return Share(config=config, body=body, etag=f'"{self.revision}-{sha256(body).hexdigest()[:16]}"')
+
+    def _make_known(self, agent: AgentRow) -> dict[tuple[str, str], TargetRow]:
+        known: dict[tuple[str, str], TargetRow] = {}
+        for revision in self.rows.revisions:
+            for assignment in share_of(_document(revision), agent):
+                pair = (assignment.endpoint, assignment.module)
+                target = self._targets.get((*pair, assignment.model))
+                if target is not None:
+                    known.setdefault(pair, target)
+        return known
+
+
+class RegistryCache:
+    """The newest snapshot. It outlives a database that is down: configuration is served from it."""
+
+    def __init__(
+        self,
+        load: Callable[[], Awaitable[Rows]],
+        *,
+        monotonic: Callable[[], float],
+        on_change: Callable[[Registry], None],
+    ) -> None:
+        self._load = load
+        self._monotonic = monotonic
+        self._on_change = on_change
+        self._lock = asyncio.Lock()
+        self._registry: Registry | None = None
+        self._loaded_at = 0.0
+
+    async def get(self) -> Registry:
+        """Return a snapshot that is fresh, or the last one while the database is down; raise DatabaseUnavailable."""
+        return await self.newer_than(MAX_AGE_SECONDS)
+
+    async def after_miss(self) -> Registry:
+        """Return a snapshot in which something that was just added is found."""
+        return await self.newer_than(MIN_AGE_SECONDS)
+
+    async def newer_than(self, age_seconds: float) -> Registry:
+        """Return a snapshot at most so old, as `get` does."""
+        async with self._lock:
+            if self._registry is None or self._monotonic() - self._loaded_at >= age_seconds:
+                return await self._refresh()
+            return self._registry
+
+    async def _refresh(self) -> Registry:
+        try:
+            rows = await self._load()
+        except DatabaseUnavailable as exc:
+            if self._registry is None:
+                raise
+            _log.warning("the registry could not be renewed and stays as it was: %s", exc)
+            return self._registry
+        finally:
+            self._loaded_at = self._monotonic()
+        if self._registry is None or self._registry.rows != rows:
+            self._registry = Registry(rows)
+            self._on_change(self._registry)
+        return self._registry
+
+
+def share_of(document: Targets, agent: AgentRow) -> tuple[Assignment, ...]:
+    """Return what of `document` falls to `agent`, in the file's order."""
+    return tuple(
+        _assignment(item, name, module=document.modules[name])
+        for item in items_of(document)
+        if selects(item.agents, agent)
+        for name in item.modules
+        if name in document.modules
+    )
+
+
+def items_of(document: Targets) -> tuple[Endpoint | Site, ...]:
+    """Return endpoints, then sites."""
+    return (*document.endpoints, *document.sites)
+
+
+def selects(selector: Selector, agent: AgentRow) -> bool:
+    """Return whether every condition that the selector gives holds for the agent."""
+    return (
+        _any_glob(selector.names, agent.name)
+        and _any_glob(selector.regions, agent.region.name)
+        and all(agent.labels.get(key) == value for key, value in (selector.labels or {}).items())
+    )
+
+
+def _any_glob(globs: tuple[str, ...] | None, name: str) -> bool:
+    return globs is None or any(fnmatchcase(name, glob) for glob in globs)
+
+
+def _assignment(item: Endpoint | Site, name: str, *, module: Module) -> Assignment:
+    if isinstance(item, Site):
+        return Assignment(endpoint=item.name, module=name, url=item.url, options=module)
+    inference = module.prober is Prober.INFERENCE
+    return Assignment(
+        endpoint=item.name,
+        module=name,
+        url=item.url,
+        options=module,
+        provider=item.provider,
+        model=item.model,
+        # A round trip needs no key, and what is not sent cannot leak.
+        api_key=item.api_key if inference else None,
+        price=item.price if inference else None,
+        budget=item.budget if inference else None,
+    )
+
+
+@lru_cache(maxsize=2 * KNOWN_REVISIONS)
+def _document(row: RevisionRow) -> Targets:
+    return decode_targets(row.document.encode())

@@ -1,0 +1,198 @@
+"""The tables, as SQLAlchemy Core; `migrations/` builds them, and a test holds the two equal.
+
+Why they look so: results are narrow (dictionary ids, float4 seconds, int2 codes) and have no key, for a key costs as
+much as the row; a batch is refused whole by its row in the ledger `batch`. Seconds are float4: seven digits.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, REAL
+
+from isochrone.marks import MARKS
+from isochrone.outcome import ClockSource, Connection, Flag, Outcome, Prober, RttMethod, RttSource, TokenSource
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# A code is the place in its tuple, from 1. They stand in stored rows: append, never reorder.
+OUTCOMES: Final = tuple(Outcome)
+PROBERS: Final = tuple(Prober)
+CONNECTIONS: Final = tuple(Connection)
+RTT_METHODS: Final = tuple(RttMethod)
+RTT_SOURCES: Final = tuple(RttSource)
+CLOCK_SOURCES: Final = tuple(ClockSource)
+TOKEN_SOURCES: Final = tuple(TokenSource)
+FLAGS: Final = tuple(Flag)
+"""Flag number n is bit n of `result.flags`, from 0."""
+
+_NOW = func.now()
+
+
+def _time(name: str, *, nullable: bool = False, now: bool = False) -> "Column[object]":
+    return Column(name, DateTime(timezone=True), nullable=nullable, server_default=_NOW if now else None)
+
+
+agent_region = Table(
+    "agent_region",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    Column("country", Text),
+    Column("weight", Double),
+)
+
+agent = Table(
+    "agent",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("agent_region_id", Integer, ForeignKey("agent_region.id"), nullable=False),
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _time("created_at", now=True),
+    _time("last_report_at", nullable=True),
+    Column("version", Text),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("agent_id", Integer, ForeignKey("agent.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("secret_sha256", Text, nullable=False),
+    _time("created_at", now=True),
+    _time("revoked_at", nullable=True),
+)
+
+endpoint = Table(
+    "endpoint",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("provider", Text),
+    Column("model", Text),
+    Column("endpoint_region", Text),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    Column("simulated", Boolean, nullable=False, server_default=text("false")),
+)
+
+module = Table(
+    "module",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+)
+
+target = Table(
+    "target",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("endpoint_id", Integer, ForeignKey("endpoint.id"), nullable=False),
+    Column("module_id", Integer, ForeignKey("module.id"), nullable=False),
+    # What was measured stays what it was when the endpoint gets another model. '' for a site.
+    Column("model", Text, nullable=False, server_default=text("''")),
+    Column("connection", SmallInteger),  # planned: a probe that failed early has none of its own
+    _time("created_at", now=True),
+    UniqueConstraint("endpoint_id", "module_id", "model"),
+)
+
+config_revision = Table(
+    "config_revision",
+    metadata,
+    Column("revision", Integer, Identity(always=True), primary_key=True),
+    Column("etag", Text, nullable=False),
+    Column("document", Text, nullable=False),  # canonical JSON of isochrone.config.Targets
+    _time("applied_at", now=True),
+)
+
+batch = Table(
+    "batch",
+    metadata,
+    Column("agent_id", Integer, ForeignKey("agent.id", ondelete="CASCADE"), primary_key=True),
+    Column("batch_id", Uuid, primary_key=True),
+    Column("boot_id", Uuid, nullable=False),
+    _time("received_at"),
+    Column("accepted", Integer, nullable=False),
+    Column("late", Integer, nullable=False),
+    Column("rejected", JSONB),  # what the first answer refused, so that a repeat is answered alike; NULL for none
+    Index("ix_batch_received_at", "received_at", postgresql_using="brin"),
+)
+
+
+def _seconds(*names: str) -> list["Column[object]"]:
+    return [Column(name, REAL) for name in names]
+
+
+def _counts(*names: str) -> list["Column[object]"]:
+    return [Column(name, Integer) for name in names]
+
+
+def _codes(*names: str) -> list["Column[object]"]:
+    return [Column(name, SmallInteger) for name in names]
+
+
+result = Table(
+    "result",
+    metadata,
+    _time("started_at"),  # by the collector's clock: received less the age by the agent's CLOCK_BOOTTIME
+    _time("started_at_agent"),  # what the agent's wall clock said
+    _time("received_at"),
+    Column("started_boottime_seconds", Double, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("boot_id", Uuid, nullable=False),
+    Column("batch_id", Uuid, nullable=False),
+    Column("agent_id", Integer, nullable=False),
+    Column("agent_region_id", Integer, nullable=False),
+    Column("target_id", Integer, nullable=False),
+    Column("prober", SmallInteger, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("clock_source", SmallInteger, nullable=False),
+    Column("flags", SmallInteger, nullable=False),
+    *_codes("connection", "rtt_source", "ip_version", "http_status"),
+    *_seconds("duration_seconds", "setup_seconds", "rtt_seconds", "ttft_seconds", "answer_ttft_seconds"),
+    *_seconds("tpot_seconds", "tokens_per_second", "stall_seconds", "start_delay_seconds"),
+    *_seconds(*(f"marks_{name}" for name in MARKS)),
+    *_seconds("network_seconds", "model_seconds", "streaming_seconds"),
+    *_codes("pings_method"),
+    *_counts("pings_sent", "pings_lost"),
+    *_seconds("pings_min_seconds", "pings_median_seconds", "pings_mean_seconds", "pings_max_seconds"),
+    *_seconds("pings_jitter_seconds"),
+    *_codes("tokens_source"),
+    *_counts("tokens_output", "tokens_input", "tokens_cached_input", "tokens_reasoning", "tokens_arrivals"),
+    Column("reason", Text),
+    Column("address", Text),
+    Index("ix_result_started_at", "started_at", postgresql_using="brin"),
+    Index("ix_result_received_at", "received_at", postgresql_using="brin"),
+    Index("ix_result_target_id_started_at", "target_id", "started_at"),
+    postgresql_partition_by="RANGE (started_at)",
+)
+
+RESULT_COLUMNS: Final = tuple(column.name for column in result.columns)

@@ -1,0 +1,1 @@
+"""The only door to Postgres: one function per statement. Every fault of the database leaves as DatabaseUnavailable."""

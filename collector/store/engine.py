@@ -1,0 +1,138 @@
+"""Engines with bounded waits, and the translation of the database's faults."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import psycopg
+import sqlalchemy.exc
+from sqlalchemy import Connection as Connection  # noqa: PLC0414  the type for those who may not know sqlalchemy
+from sqlalchemy import Engine, create_engine, make_url, pool
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine as AsyncEngine  # noqa: PLC0414  as above
+
+from collector.errors import DatabaseUnavailable, SettingsError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+POOL_SIZE: Final = 8
+POOL_OVERFLOW: Final = 8
+POOL_TIMEOUT_SECONDS: Final = 5.0
+CONNECT_TIMEOUT_SECONDS: Final = 5
+ANSWER_SECONDS = 15.0
+"""Whole transaction; longer than each of the server's own timeouts below."""
+SESSION_OPTIONS: Final = (
+    "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000"
+    " -c timezone=UTC -c datestyle=ISO"
+)
+
+_AT_FAULT: Final = ("08", "53", "57", "58", "40001", "40P01", "25006", "25P03", "55P03", "3D", "28", "XX")
+"""SQLSTATEs that blame the server, not the data: connection, resources, shutdown, disk, conflict, read-only, waits."""
+_SCHEMA_MISSING: Final = ("42P01", "42703", "42883", "3F000")
+"""Table, column, function or schema does not exist: the migration has not run yet."""
+
+
+def parse_url(database_url: str) -> URL:
+    """Return the URL with this program's driver; raise SettingsError without repeating the value."""
+    try:
+        return make_url(database_url).set(drivername="postgresql+psycopg")
+    except (sqlalchemy.exc.ArgumentError, ValueError) as exc:
+        raise SettingsError("ISOCHRONE_DATABASE_URL cannot be read: write postgresql://user@host:5432/name") from exc
+
+
+def open_engine(database_url: str) -> AsyncEngine:
+    """Return the pool that the server works with. Nothing connects yet."""
+    return create_async_engine(
+        parse_url(database_url),
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+        connect_args=_connect_args(),
+    )
+
+
+@contextmanager
+def admin_engine(database_url: str) -> Iterator[Engine]:
+    """Give an engine without a pool, for commands."""
+    engine = create_engine(parse_url(database_url), poolclass=pool.NullPool, connect_args=_connect_args())
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def admin_transaction(database_url: str) -> Iterator[Connection]:
+    """Give a connection whose work is committed at the end; raise DatabaseUnavailable."""
+    with translated(), admin_engine(database_url) as engine, engine.begin() as connection:
+        yield connection
+
+
+async def run(
+    engine: AsyncEngine, statement: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run one of the store's functions in a transaction of its own; raise DatabaseUnavailable."""
+    async with transaction(engine) as connection:
+        return await connection.run_sync(statement, *args, **kwargs)
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Give a connection whose work is committed at the end; raise DatabaseUnavailable.
+
+    A server that is frozen keeps none of its own timeouts: after `ANSWER_SECONDS` the wait ends here.
+    """
+    try:
+        with translated():
+            async with asyncio.timeout(ANSWER_SECONDS), engine.begin() as connection:
+                yield connection
+    except TimeoutError as exc:
+        raise DatabaseUnavailable(f"the database did not answer within {ANSWER_SECONDS:g} s") from exc
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn every fault that is the database's into DatabaseUnavailable, told in one line without the statement."""
+    try:
+        yield
+    except sqlalchemy.exc.TimeoutError as exc:
+        raise DatabaseUnavailable("all connections to the database are busy") from exc
+    except sqlalchemy.exc.DBAPIError as exc:
+        _raise_if_at_fault(exc.orig, exc)
+        raise
+    except psycopg.Error as exc:
+        _raise_if_at_fault(exc, exc)
+        raise
+
+
+def sqlstate_of(exc: BaseException | None) -> str | None:
+    """Return the five letters of Postgres, None when the connection broke before any were said."""
+    return exc.sqlstate if isinstance(exc, psycopg.Error) else None
+
+
+def _raise_if_at_fault(cause: BaseException | None, exc: Exception) -> None:
+    state = sqlstate_of(cause)
+    lost = state is None and isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError))
+    if lost or (state is not None and state.startswith(_AT_FAULT)):
+        raise DatabaseUnavailable(f"the database does not serve: {_one_line(cause)}") from exc
+    if state in _SCHEMA_MISSING:
+        raise DatabaseUnavailable(
+            "the database has not this release's schema: run isochrone-collector migrate"
+        ) from exc
+
+
+def _one_line(cause: BaseException | None) -> str:
+    lines = str(cause).splitlines()
+    return lines[0] if lines else type(cause).__name__
+
+
+def _connect_args() -> dict[str, object]:
+    return {
+        "options": SESSION_OPTIONS,
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "application_name": "isochrone-collector",
+    }

@@ -1,0 +1,48 @@
+"""Daily partitions of `result`: made ahead by a job, and by the first result of a day that has none."""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from collector.store.engine import run
+
+DAYS_AHEAD: Final = 3
+
+_CREATE: Final = text("SELECT create_result_partition(:day)")
+_EXISTING: Final = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'result'::regclass")
+
+
+class Partitions:
+    """The days that have a partition, as far as this process knows."""
+
+    def __init__(self) -> None:
+        self._days: set[date] = set()
+
+    async def ensure(self, engine: AsyncEngine, days: Iterable[date]) -> None:
+        """Create what is missing of `days`, each in a transaction of its own; raise DatabaseUnavailable."""
+        missing = sorted(set(days) - self._days)
+        for day in missing:
+            await run(engine, create_partition, day)
+            self._days.add(day)
+
+    async def ensure_ahead(self, engine: AsyncEngine, today: date) -> None:
+        """Create yesterday's partition, today's and those of the coming days; raise DatabaseUnavailable."""
+        await self.ensure(engine, (today + timedelta(days=n) for n in range(-1, DAYS_AHEAD + 1)))
+
+    def forget(self) -> None:
+        """Know nothing: somebody dropped a partition."""
+        self._days.clear()
+
+
+def create_partition(connection: Connection, day: date) -> None:
+    """Create the partition of a UTC day unless it exists."""
+    connection.execute(_CREATE, {"day": day})
+
+
+def existing_days(connection: Connection) -> list[date]:
+    """Return the days that have a partition, in order."""
+    names = connection.execute(_EXISTING).scalars()
+    return sorted(datetime.strptime(name, "result_%Y%m%d").replace(tzinfo=UTC).date() for name in names)

@@ -1,0 +1,100 @@
+"""Storing a batch: its row in the ledger and its results by binary COPY, in one transaction."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import psycopg
+from sqlalchemy import BigInteger, DateTime, Double, Integer, SmallInteger, Text, Uuid
+from sqlalchemy.dialects.postgresql import REAL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from collector.errors import DatabaseUnavailable
+from collector.schema import RESULT_COLUMNS, result
+from collector.store.engine import transaction
+
+Row = tuple[object, ...]
+"""One result in the order of `schema.RESULT_COLUMNS`; times and UUIDs in the forms that `_COPY_TYPES` wants."""
+
+# A conflict waits for the other transaction, so that a repeat is never answered before the first is committed.
+_INSERT_BATCH: Final = (
+    "INSERT INTO batch (agent_id, batch_id, boot_id, received_at, accepted, late, rejected)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s::jsonb) ON CONFLICT DO NOTHING"
+)
+_FIND_BATCH: Final = "SELECT accepted, rejected::text FROM batch WHERE agent_id = %s AND batch_id = %s"
+_COPY: Final = f"COPY result ({', '.join(RESULT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+# On the wire a timestamptz is int8 microseconds since 2000 and a uuid 16 bytes: sent as such, neither is converted.
+_WIRE_TYPES: Final = {
+    DateTime: "int8",
+    Uuid: "bytea",
+    Double: "float8",
+    REAL: "float4",
+    BigInteger: "int8",
+    Integer: "int4",
+    SmallInteger: "int2",
+    Text: "text",
+}
+COPY_TYPES: Final = [_WIRE_TYPES[type(column.type)] for column in result.columns]
+
+
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger keeps of a batch."""
+
+    agent_id: int
+    batch_id: UUID
+    boot_id: UUID
+    received_at: datetime
+    accepted: int
+    late: int
+    rejected: str | None
+    """JSON of what is refused; None for nothing."""
+
+
+class Repeated(msgspec.Struct, frozen=True, kw_only=True):
+    """The batch was stored before: what the first answer said."""
+
+    accepted: int
+    rejected: str | None
+
+
+async def store_batch(engine: AsyncEngine, ledger: LedgerRow, rows: Sequence[Row]) -> Repeated | None:
+    """Commit a batch; return what the ledger says when it is a repeat, None when it is new.
+
+    Raise DatabaseUnavailable, and MissingPartition when a day has no partition. Then nothing is stored.
+    """
+    async with transaction(engine) as connection:
+        raw = await connection.get_raw_connection()
+        driver = raw.driver_connection
+        if not isinstance(driver, psycopg.AsyncConnection):  # pragma: no cover
+            raise TypeError("the engine must use psycopg")
+        async with driver.cursor() as cursor:
+            await cursor.execute(_INSERT_BATCH, msgspec.structs.astuple(ledger))
+            if cursor.rowcount == 0:
+                return await _find(cursor, ledger)
+            if rows:
+                await copy_rows(cursor, rows)
+    return None
+
+
+async def copy_rows(cursor: psycopg.AsyncCursor, rows: Sequence[Row]) -> None:
+    """Send rows by binary COPY; raise MissingPartition."""
+    try:
+        async with cursor.copy(_COPY) as copy:
+            copy.set_types(COPY_TYPES)
+            for row in rows:
+                await copy.write_row(row)
+    except psycopg.errors.CheckViolation as exc:
+        raise MissingPartition("a day of these results has no partition") from exc
+
+
+class MissingPartition(DatabaseUnavailable):
+    """A day of these rows has no partition: somebody dropped it since this process saw it."""
+
+
+async def _find(cursor: psycopg.AsyncCursor, ledger: LedgerRow) -> Repeated:
+    await cursor.execute(_FIND_BATCH, (ledger.agent_id, ledger.batch_id))
+    found = await cursor.fetchone()
+    accepted, rejected = found if found is not None else (0, None)
+    return Repeated(accepted=accepted, rejected=rejected)

@@ -1,0 +1,196 @@
+"""What /metrics says: valid text, series from 0, fresh results counted once, late and spoiled ones not."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from isochrone.batch import AgentStatus, DropReason
+from isochrone.config import Targets
+from isochrone.outcome import Connection, Flag, Outcome
+from isochrone.physics import great_circle_meters, rtt_floor_seconds
+from tests.collecting import TARGETS, Collector, batch_of, boottime, inference_result, rtt_result, running_collector
+
+pytestmark = pytest.mark.anyio
+
+PAIR = {"agent_region": "eu-central", "endpoint": "near"}
+STREAM = {**PAIR, "model": "model-1", "connection": "cold"}
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+async def samples(collector: Collector) -> Samples:
+    """Scrape and parse."""
+    text = (await collector.fetch("/metrics")).text
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(found: Samples, name: str, labels: Mapping[str, str] | None = None) -> float | None:
+    return found.get((f"isochrone_{name}", frozenset((labels or {}).items())))
+
+
+async def test_promtool_finds_nothing_to_say(database_url: str) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0), rtt_result(1)]))
+        text = (await collector.fetch("/metrics")).content
+    command = [promtool, "check", "metrics"]
+    checked = await asyncio.to_thread(subprocess.run, command, input=text, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+async def test_series_start_at_0_when_a_target_is_assigned(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        found = await samples(collector)
+    assert value(found, "ttft_seconds_count", STREAM) == 0
+    assert value(found, "ttft_seconds_count", {**STREAM, "connection": "warm"}) == 0
+    assert value(found, "network_rtt_seconds_count", {**PAIR, "method": "tcp"}) == 0
+    assert value(found, "network_pings_lost_total", {**PAIR, "method": "tcp"}) == 0
+    probe = {**PAIR, "model": "model-1", "probe": "inference"}
+    assert value(found, "probes_total", probe) == 0
+    for outcome in Outcome:
+        expected = None if outcome is Outcome.OK else 0
+        assert value(found, "probe_failures_total", {**probe, "reason": outcome}) == expected
+    for reason in ("invalid", "unknown_target", "too_old", "future"):
+        assert value(found, "ingest_rejected_results_total", {"reason": reason}) == 0
+
+
+async def test_a_success_feeds_every_metric_of_its_kind(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0), rtt_result(1)]))
+        found = await samples(collector)
+    assert value(found, "ttft_seconds_sum", STREAM) == 0.3
+    assert value(found, "answer_ttft_seconds_count", STREAM) == 1
+    assert value(found, "request_duration_seconds_sum", STREAM) == 1.0
+    assert value(found, "time_per_output_token_seconds_sum", {**PAIR, "model": "model-1"}) == 0.02
+    assert value(found, "output_tokens_per_second_sum", {**PAIR, "model": "model-1"}) == 50
+    parts = [
+        value(found, "latency_component_seconds_sum", {**STREAM, "component": c})
+        for c in ("network", "model", "streaming")
+    ]
+    assert sum(part or 0.0 for part in parts) == pytest.approx(1.0)
+    assert value(found, "connection_phase_seconds_count", {**PAIR, "phase": "tls"}) == 1
+    assert value(found, "network_rtt_seconds_sum", {**PAIR, "method": "tcp"}) == 0.1
+    assert value(found, "network_pings_total", {**PAIR, "method": "tcp"}) == 5
+    assert value(found, "network_pings_lost_total", {**PAIR, "method": "tcp"}) == 1
+    spent = {"endpoint": "near", "model": "model-1"}
+    assert value(found, "probe_tokens_total", {**spent, "token_type": "output"}) == 32
+    assert value(found, "probe_cost_usd_total", spent) == pytest.approx((20 * 1.0 + 32 * 2.0) / 1e6)
+    assert value(found, "ingest_results_total") == 2
+
+
+async def test_the_bucket_bounds_hold_a_value_within_the_promised_ratio(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0)]))
+        found = await samples(collector)
+    bounds = sorted(
+        (float(dict(labels)["le"]), count)
+        for (name, labels), count in found.items()
+        if name == "isochrone_ttft_seconds_bucket" and dict(labels)["connection"] == "cold"
+    )
+    above = [bound for bound, count in bounds if count == 1]
+    below = [bound for bound, count in bounds if count == 0]
+    assert below[-1] < 0.3 <= above[0]
+    assert above[0] / below[-1] == pytest.approx(1.25, rel=0.01)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DNS, Outcome.TIMEOUT_TOTAL])
+async def test_a_failure_counts_as_such_and_has_no_latency(database_url: str, outcome: Outcome) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0, outcome=outcome, reason="it failed")]))
+        found = await samples(collector)
+    probe = {**PAIR, "model": "model-1", "probe": "inference"}
+    assert value(found, "probes_total", probe) == 1
+    assert value(found, "probe_failures_total", {**probe, "reason": outcome}) == 1
+    assert value(found, "ttft_seconds_count", STREAM) == 0
+
+
+async def test_late_spoiled_repeated_and_refused_results_are_not_in_the_histograms(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        late = inference_result(0, started_boottime_seconds=boottime() - 301)
+        spoiled = inference_result(1, flags=(Flag.LOOP_LAG,))
+        fresh = batch_of([inference_result(2)])
+        await collector.send(batch_of([late, spoiled, inference_result(3, module="unknown")]))
+        await collector.send(fresh)
+        await collector.send(fresh)
+        found = await samples(collector)
+    assert value(found, "ttft_seconds_count", STREAM) == 1
+    assert value(found, "ingest_results_total") == 3
+    assert value(found, "ingest_late_results_total") == 1
+    assert value(found, "ingest_duplicate_results_total") == 1
+    assert value(found, "ingest_rejected_results_total", {"reason": "unknown_target"}) == 1
+
+
+async def test_the_connection_is_labelled_by_what_happened(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0, module="chat", connection=Connection.WARM)]))
+        found = await samples(collector)
+    assert value(found, "ttft_seconds_count", {**STREAM, "connection": "warm"}) == 1
+    assert value(found, "ttft_seconds_count", STREAM) == 0
+
+
+async def test_places_and_agents_are_described(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        status = AgentStatus(
+            version="9.9",
+            queued_results=7,
+            expected_results=100,
+            missed_probes=4,
+            dropped_results={DropReason.FULL: 2, DropReason.AGE: 3},
+        )
+        await collector.send(batch_of([], status=status))
+        found = await samples(collector)
+    distance = great_circle_meters(50.1, 8.7, latitude_b=38.95, longitude_b=-77.45)
+    assert value(found, "great_circle_distance_meters", PAIR) == pytest.approx(distance)
+    assert value(found, "network_rtt_floor_seconds", PAIR) == pytest.approx(rtt_floor_seconds(distance))
+    agent = {"agent": "agent-1", "agent_region": "eu-central"}
+    assert value(found, "agent_info", {**agent, "version": "9.9"}) == 1
+    assert value(found, "agent_queued_results", agent) == 7
+    assert value(found, "agent_dropped_results_total", agent) == 5
+    assert value(found, "agent_expected_results_total", agent) == 100
+    assert value(found, "agent_missed_probes_total", agent) == 4
+    assert abs(value(found, "agent_clock_offset_seconds", agent) or 0.0) < 30
+    region = {"agent_region": "eu-central", "country": "DE", "latitude": "50.1", "longitude": "8.7", "weight": "0.3"}
+    assert value(found, "agent_region_info", region) == 1
+
+
+async def test_series_go_when_their_target_goes_and_the_others_keep_their_counts(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0), rtt_result(1)]))
+        (endpoint,) = TARGETS.endpoints
+        less = msgspec.structs.replace(
+            TARGETS, endpoints=(msgspec.structs.replace(endpoint, modules=("chat",)),), sites=()
+        )
+        await _apply(collector, less)
+        found = await samples(collector)
+        late = await collector.send(batch_of([rtt_result(2)]))
+    assert value(found, "ttft_seconds_count", STREAM) == 1
+    assert value(found, "network_rtt_seconds_count", {**PAIR, "method": "tcp"}) is None
+    assert not [name for name, labels in found if ("endpoint", "site-1") in labels]
+    # What waited in a spool when its target was taken away is kept.
+    assert late.json()["accepted"] == 1
+
+
+async def test_hostile_words_leave_the_exposition_valid(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        evil = inference_result(0, outcome=Outcome.OTHER, reason='"} 1 isochrone_ttft_seconds \\ {le="')
+        assert (await collector.send(batch_of([evil]))).status_code == 200
+        assert await samples(collector)
+
+
+async def _apply(collector: Collector, targets: Targets) -> None:
+    from collector import admin  # noqa: PLC0415  beside its only use
+    from collector.store.engine import run  # noqa: PLC0415  as above
+
+    await run(collector.context.engine, admin.apply_document, targets)
+    await collector.context.registry.newer_than(0)

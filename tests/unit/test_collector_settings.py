@@ -1,0 +1,59 @@
+"""The collector's settings: read once, refused with variable and value, secrets never repeated."""
+
+from pathlib import Path
+
+import pytest
+
+from collector.config import Listen, load_settings
+from collector.errors import SettingsError
+
+URL = {"ISOCHRONE_DATABASE_URL": "postgresql://u:hunter2@h/d"}
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    settings = load_settings(URL)
+    assert (settings.listen, settings.flush_seconds, settings.late_seconds) == (Listen("127.0.0.1", 8420), 10.0, 300.0)
+    assert settings.read_token_sha256 is None
+
+
+def test_a_flag_wins_over_the_environment() -> None:
+    settings = load_settings({**URL, "ISOCHRONE_LISTEN": "0.0.0.0:1"}, listen="[::1]:2")
+    assert settings.listen == Listen("::1", 2)
+    assert str(settings.listen) == "[::1]:2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ISOCHRONE_LISTEN", "8420"),
+        ("ISOCHRONE_LISTEN", "host:port"),
+        ("ISOCHRONE_LISTEN", "host:65536"),
+        ("ISOCHRONE_LISTEN", ":1"),
+        ("ISOCHRONE_FLUSH_SECONDS", "0"),
+        ("ISOCHRONE_FLUSH_SECONDS", "soon"),
+        ("ISOCHRONE_FLUSH_SECONDS", "nan"),
+        ("ISOCHRONE_LATE_SECONDS", "-1"),
+        ("ISOCHRONE_READ_TOKEN_FILE", "/does/not/exist"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_and_value(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name) as refused:
+        load_settings({**URL, name: value})
+    assert value in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["", "mysql://u:hunter2@h/d", "hunter2"])
+def test_a_wrong_database_url_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(SettingsError, match="ISOCHRONE_DATABASE_URL") as refused:
+        load_settings({"ISOCHRONE_DATABASE_URL": url})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_read_token_is_kept_as_its_digest_and_must_not_be_empty(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("secret\n", encoding="utf-8")
+    settings = load_settings({**URL, "ISOCHRONE_READ_TOKEN_FILE": str(path)})
+    assert "secret" not in repr(settings)
+    path.write_text("\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="empty"):
+        load_settings({**URL, "ISOCHRONE_READ_TOKEN_FILE": str(path)})
