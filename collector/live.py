@@ -117,19 +117,6 @@ def share_bar(shares: Shares | None, *, cells: int = BAR_CELLS) -> Text:
     return bar
 
 
-def shares_of(row: Row) -> Shares | None:
-    """Return the parts of the row's wait. A simulated distance delays the first token: here it counts as network."""
-    shares, distance = row.components, None if row.rtt_seconds is None else row.rtt_seconds.p50
-    if not row.simulated or shares is None or distance is None or shares.model_seconds is None:
-        return shares
-    moved = min(distance, shares.model_seconds)
-    return msgspec.structs.replace(
-        shares,
-        network_seconds=(shares.network_seconds or 0.0) + moved,
-        model_seconds=shares.model_seconds - moved,
-    )
-
-
 def picture(view: View, *, width: int) -> RenderableType:
     """Return the table with the state of our processes and the addresses under it."""
     bars = width >= NARROW_COLUMNS
@@ -176,7 +163,7 @@ def _cells(row: Row, *, bars: bool) -> list[RenderableType]:
         ABSENT if rate is None else f"{rate:.1f}",
         _failures(row),
     ]
-    return [*cells, share_bar(shares_of(row))] if bars else cells
+    return [*cells, share_bar(row.components)] if bars else cells
 
 
 def _endpoint(row: Row) -> Text:

@@ -110,6 +110,7 @@ def _stream_row(one: Streams, registry: Registry, *, trip: Trips | None, expecte
     key = (one.agent_region, one.endpoint, one.model, one.connection)
     rtt = one.rtt_seconds if trip is None or trip.rtt_seconds is None else trip.rtt_seconds
     floor = _floor(registry, one.agent_region, one.endpoint)
+    simulated = _is_simulated(registry, one.endpoint)
     return SummaryRow(
         agent_region=one.agent_region,
         endpoint=one.endpoint,
@@ -121,10 +122,10 @@ def _stream_row(one: Streams, registry: Registry, *, trip: Trips | None, expecte
         rtt_seconds=rtt,
         ttft_seconds=one.ttft_seconds,
         tokens_per_second=one.tokens_per_second,
-        components=_means(one),
+        components=_means(one, distance=None if trip is None or not simulated else trip.rtt_seconds),
         last_result_at=one.last_result_at,
         endpoint_region=_region_of(registry, one.endpoint),
-        simulated=_is_simulated(registry, one.endpoint),
+        simulated=simulated,
         floor_seconds=floor,
         efficiency=_efficiency(floor, rtt),
     )
@@ -149,12 +150,18 @@ def _trip_row(trip: Trips, registry: Registry, expected: dict[Key, float]) -> Su
     )
 
 
-def _means(one: Streams) -> ComponentMeans | None:
+def _means(one: Streams, *, distance: Quantiles | None) -> ComponentMeans | None:
+    """Return the means. `distance` is the scripted round trip of a simulated endpoint.
+
+    Its connection is a loopback, whose round trip is nothing: the script delays the first token instead. That delay
+    plays the network, and is counted so; the sum stays.
+    """
     if one.network_seconds is None or one.model_seconds is None or one.streaming_seconds is None:
         return None
+    moved = 0.0 if distance is None else min(distance.mean, one.model_seconds)
     return ComponentMeans(
-        network_seconds=one.network_seconds,
-        model_seconds=one.model_seconds,
+        network_seconds=significant(one.network_seconds + moved),
+        model_seconds=significant(one.model_seconds - moved),
         streaming_seconds=one.streaming_seconds,
     )
 

@@ -50,6 +50,20 @@ async def test_the_summary_has_counts_quantiles_components_and_the_floor(databas
     assert row["efficiency"] == pytest.approx(floor / 0.2)
 
 
+async def test_a_simulated_distance_counts_as_network_and_the_sum_stays(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0)]))
+        (before,) = await summary(collector)
+        await collector.send(batch_of([rtt_result(1, rtt_seconds=0.2)], boot_id=UUID(int=2)))
+        (after,) = await summary(collector)
+    assert before["components"] == pytest.approx(
+        {"network_seconds": 0.04, "model_seconds": 0.29, "streaming_seconds": 0.67}
+    )
+    assert after["components"] == pytest.approx(
+        {"network_seconds": 0.24, "model_seconds": 0.09, "streaming_seconds": 0.67}
+    )
+
+
 async def test_without_rtt_probes_the_round_trip_is_that_of_the_inference_connections(database_url: str) -> None:
     async with running_collector(database_url) as collector:
         await collector.send(batch_of([inference_result(0)]))

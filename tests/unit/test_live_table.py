@@ -3,7 +3,6 @@
 import io
 import re
 
-import msgspec
 import pytest
 from rich.console import Console
 
@@ -19,7 +18,6 @@ from collector.live import (
     picture,
     seconds_text,
     share_bar,
-    shares_of,
 )
 
 
@@ -99,18 +97,6 @@ def test_the_bar_shares_all_its_cells_between_the_components(
     drawn = {str(span.style): span.end - span.start for span in bar.spans}
     assert tuple(drawn.get(colour, 0) for colour in ("cyan", "magenta", "green")) == cells
     assert len(bar.plain) == 20
-
-
-def test_a_simulated_distance_counts_as_network_and_a_real_row_stays_as_measured() -> None:
-    shares = Shares(network_seconds=0.001, model_seconds=0.5, streaming_seconds=1.0)
-    row = Row(agent_region="local", endpoint="far", simulated=True, rtt_seconds=Quantiles(p50=0.2), components=shares)
-    moved = shares_of(row)
-    assert moved is not None
-    assert moved.network_seconds == pytest.approx(0.201)
-    assert moved.model_seconds == pytest.approx(0.3)
-    assert moved.streaming_seconds == 1.0
-    assert shares_of(msgspec.structs.replace(row, simulated=False)) == shares
-    assert shares_of(msgspec.structs.replace(row, rtt_seconds=None)) == shares
 
 
 def test_without_components_the_bar_is_blank() -> None:
