@@ -14,7 +14,7 @@ import msgspec
 
 from agent.budget import Budgets, Refusal, policy_refusal
 from agent.clock import Clock, SystemClock, machine_boot_id
-from agent.config import Settings, read_credential
+from agent.config import Private, Settings, read_credential, read_key
 from agent.errors import AgentError, ConfigError
 from agent.probes import Probes
 from agent.push import ConfigCache, ConfigPoller, Sender, Timing
@@ -40,17 +40,13 @@ Show = Callable[[Result], None]
 class Keys:
     """Finds an endpoint's key in the environment or in a file, and keeps it out of the log."""
 
-    def __init__(self, log_form: OneLine) -> None:
+    def __init__(self, log_form: OneLine, private: Private) -> None:
         self._log_form = log_form
+        self._private = private
 
     def resolve(self, key: ApiKey) -> str:
         """Return the key; raise ConfigError that says where it was looked for."""
-        if key.env is not None:
-            value, place = os.environ.get(key.env, ""), f"the environment variable {key.env}"
-        else:
-            value, place = _file_text(Path(key.file or "")), f"the file {key.file}"
-        if not value:
-            raise ConfigError(f"no key for this endpoint: {place} is not there or empty on this agent")
+        value = read_key(Path(key.file or ""), self._private) if key.env is None else _from_environment(key.env)
         self._log_form.hide(value)
         return value
 
@@ -67,13 +63,16 @@ class Prober:
         self._clock = clock
         self._allow = allow
         self._show = show
+        self.config_revision: int | None = None
+        """That of the targets now: what waits in the spool is filed under the target that was measured."""
 
     async def attempt(self, target: Assignment, late_seconds: float) -> None:
         """Probe and record. `late_seconds` is the time since the planned moment."""
+        revision = self.config_revision
         today = self._clock.utc_now().date()
         refusal = policy_refusal(target, self._allow) or self._budgets.refusal(target, today)
         result = self._refused(target, refusal) if refusal is not None else await self._probe(target)
-        self._record(_with_start(result, late_seconds))
+        self._record(msgspec.structs.replace(_with_start(result, late_seconds), config_revision=revision))
         try:
             self._budgets.spend(target, result.tokens, today)
         except OSError as exc:
@@ -117,11 +116,13 @@ class Agent:
         timing = Timing(clock=clock, random=random.SystemRandom().random, wait=wait_for)
         credential = _credential_reader(settings.credential_file, log_form)
         self.client = CollectorClient(settings.collector_url, verify_file=settings.ca_file)
-        self.probes = Probes(clock, Keys(log_form).resolve)
+        private = Private(credential_file=settings.credential_file, state_dir=settings.state_dir)
+        self.probes = Probes(clock, Keys(log_form, private).resolve)
         show = _printer(self.spool) if show_results else _silent
         budgets = Budgets(settings.state_dir / "budget.json")
-        prober = Prober(self.probes, self.spool, budgets=budgets, clock=clock, allow=settings.allow, show=show)
-        self.scheduler = Scheduler(clock, self.telemetry, attempt=prober.attempt, max_in_flight=settings.max_in_flight)
+        self.prober = Prober(self.probes, self.spool, budgets=budgets, clock=clock, allow=settings.allow, show=show)
+        attempt = self.prober.attempt
+        self.scheduler = Scheduler(clock, self.telemetry, attempt=attempt, max_in_flight=settings.max_in_flight)
         self.sender = Sender(
             self.spool,
             self.client,
@@ -166,8 +167,9 @@ class Agent:
         await self.client.close()
 
     async def _apply(self, config: AgentConfig) -> None:
-        self.telemetry.config_revision = config.revision
+        self.telemetry.config_revision = self.prober.config_revision = config.revision
         self.scheduler.apply(config)
+        self.probes.retain(config.targets)
 
 
 async def run_agent(settings: Settings, *, show_results: bool) -> None:
@@ -232,11 +234,11 @@ def _with_start(result: Result, late_seconds: float) -> Result:
     return msgspec.structs.replace(result, start_delay_seconds=round(late_seconds, 6), flags=flags)
 
 
-def _file_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
+def _from_environment(name: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise ConfigError(f"no key for this endpoint: the environment variable {name} is not there or empty")
+    return value
 
 
 def _call(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from agent.config import ENVIRONMENT_PREFIX, origin_of
+from agent.config import ENVIRONMENT_PREFIX, parse_origin
 from isochrone.config import Assignment, TokenPrice
 from isochrone.outcome import Outcome, Prober
 from isochrone.result import Tokens
@@ -47,7 +47,7 @@ _decoder = msgspec.json.Decoder(Ledger)
 def policy_refusal(target: Assignment, allow: tuple[str, ...]) -> Refusal | None:
     """Return why the local policy forbids `target`, or None. `allow` holds origins; empty allows all."""
     try:
-        origin = origin_of(target.url)
+        origin = str(parse_origin(target.url))
     except ValueError as exc:
         return Refusal(Outcome.DENIED, str(exc))
     if allow and origin not in allow:

@@ -9,6 +9,7 @@ APScheduler's own interval trigger is not used: after a jump of the clock by a y
 """
 
 import asyncio
+import contextlib
 import hashlib
 import math
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from apscheduler.triggers.base import BaseTrigger
 from agent.clock import Clock
 from agent.telemetry import LOG, Telemetry
 from isochrone.config import AgentConfig, Assignment, Duration, Module
+from isochrone.names import MAX_SECONDS
 from isochrone.outcome import Prober
 
 LATE_START_SECONDS: Final = 1.0
@@ -32,7 +34,7 @@ WATCHDOG_SECONDS: Final = 1.0
 LONGEST_SHARE: Final = 0.95
 """Of its interval, what a probe may take: the rest is for closing and recording."""
 MIN_INTERVAL_SECONDS: Final = 0.1
-"""Nothing is probed more often, whoever asks for it."""
+"""Nothing is probed more often, whoever asks for it; nor more rarely than `MAX_SECONDS`, whose ticks have dates."""
 _EARLY_SECONDS: Final = 0.001
 """A timer may fire this much before its moment and still be on it."""
 
@@ -99,6 +101,8 @@ class _Target(msgspec.Struct):
     job: Any
     next_index: int
     busy: bool = False
+    queued: bool = False
+    """Its tick came, and its probe waits until fewer streams run."""
 
 
 class Scheduler:
@@ -127,12 +131,12 @@ class Scheduler:
         wanted = {(target.endpoint, target.module): target for target in sane}
         for key, target in list(self._targets.items()):
             if wanted.get(key) != target.assignment:
-                self._count_until_now(target)
+                self._count_last(target)
                 target.job.remove()
                 del self._targets[key]
         for key, assignment in wanted.items():
             if key not in self._targets:
-                self._targets[key] = self._add(config.agent, key, assignment)
+                self._try_to_add(config.agent, key, assignment)
 
     def count(self) -> None:
         """Bring the totals of expected and missed probes up to now."""
@@ -162,7 +166,8 @@ class Scheduler:
 
     async def stop(self, drain_seconds: float) -> None:
         """Start nothing new; give what is in flight so many seconds, then end it."""
-        self.count()
+        for target in self._targets.values():
+            self._count_last(target)
         self._targets.clear()
         self._apscheduler.remove_all_jobs()
         if self._tasks:
@@ -183,6 +188,12 @@ class Scheduler:
     def _asleep_seconds(self) -> float:
         return self._clock.boottime_seconds() - self._clock.monotonic_ns() / 1e9
 
+    def _try_to_add(self, agent: str, key: Key, assignment: Assignment) -> None:
+        try:
+            self._targets[key] = self._add(agent, key, assignment)
+        except Exception:  # noqa: BLE001  one target that nobody foresaw must not cost the others
+            LOG.exception("schedule: %s is left out by a fault of ours", key)
+
     def _add(self, agent: str, key: Key, assignment: Assignment) -> _Target:
         interval = float(assignment.options.interval)
         ticks = Ticks(interval, phase_seconds(agent, key, interval))
@@ -194,40 +205,51 @@ class Scheduler:
         target = self._targets.get(key)
         if target is None or target.busy:
             return
-        target.busy = True
+        target.busy = target.queued = True
         task = asyncio.get_running_loop().create_task(self._run(target))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, target: _Target) -> None:
+        is_stream = target.assignment.options.prober is Prober.INFERENCE
         try:
-            if target.assignment.options.prober is Prober.INFERENCE:
-                async with self._streams:
-                    await self._start(target)
-            else:
+            async with self._streams if is_stream else contextlib.nullcontext():
+                target.queued = False
                 await self._start(target)
         except Exception:  # noqa: BLE001  one target's fault, whatever it is, must not end the others
             LOG.exception(
                 "schedule: %s %s failed by a fault of ours", target.assignment.endpoint, target.assignment.module
             )
         finally:
-            target.busy = False
+            target.busy = target.queued = False
 
     async def _start(self, target: _Target) -> None:
-        self._count_until_now(target, starting=True)
-        await self._attempt(target.assignment, target.ticks.lateness(self._now()))
+        assignment = target.assignment
+        if self._targets.get((assignment.endpoint, assignment.module)) is not target:
+            return  # removed, or everything stopped, while it waited for its turn
+        taken = min(1, self._count_through(target, target.ticks.index(self._now())))
+        self._telemetry.missed_probes -= taken
+        try:
+            await self._attempt(assignment, target.ticks.lateness(self._now()))
+        except BaseException:  # ended at the stop, or a fault of ours: no result came of it
+            self._telemetry.missed_probes += taken
+            raise
 
-    def _count_until_now(self, target: _Target, *, starting: bool = False) -> None:
-        """Count the ticks since the last count as called for, and those that no probe took as missed.
+    def _count_until_now(self, target: _Target) -> None:
+        """Count all ticks but the last: that one counts when its probe starts, or when the next one came."""
+        self._count_through(target, target.ticks.index(self._now()) - 1)
 
-        The last tick counts when its probe starts, or when the next one came: until then it may still be on its way.
-        """
-        last = target.ticks.index(self._now()) - (0 if starting else 1)
+    def _count_last(self, target: _Target) -> None:
+        """Count a target that is called for no more: a probe of it that waits for its turn will not start."""
+        self._count_through(target, target.ticks.index(self._now()) - (0 if target.queued else 1))
+
+    def _count_through(self, target: _Target, last: int) -> int:
+        """Count the ticks since the last count, up to the tick `last`, as called for and missed; return how many."""
         called = max(0, last + 1 - target.next_index)
-        taken = 1 if starting and called else 0
         self._telemetry.expected_results += called
-        self._telemetry.missed_probes += called - taken
+        self._telemetry.missed_probes += called
         target.next_index = max(target.next_index, last + 1)
+        return called
 
     def _now(self) -> float:
         """Seconds since 1970 on a clock that does not step: the wall clock as it was last accepted, carried on."""
@@ -238,7 +260,8 @@ class Scheduler:
 
 
 def _is_sane(target: Assignment) -> bool:
-    if target.options.interval >= MIN_INTERVAL_SECONDS:
+    if MIN_INTERVAL_SECONDS <= target.options.interval <= MAX_SECONDS:
         return True
-    LOG.error("schedule: %s %s is left out: its interval is under 100ms", target.endpoint, target.module)
+    text = "schedule: %s %s is left out: its interval is not between 100ms and %g s"
+    LOG.error(text, target.endpoint, target.module, MAX_SECONDS)
     return False

@@ -10,19 +10,22 @@ from typing import Annotated, Final, Self
 import msgspec
 
 from isochrone.durations import format_duration, parse_duration
-from isochrone.names import Count, Latitude, Longitude, Model, Name
+from isochrone.names import MAX_SECONDS, Count, Latitude, Longitude, Model, Name
 from isochrone.outcome import Connection, Prober, RttMethod
 
 
 class Duration(float):
-    """Seconds, written as `500ms`, `30s`, `5m`, `1h`, `1d`."""
+    """Seconds, at most `MAX_SECONDS`, written as `500ms`, `30s`, `5m`, `1h`, `1d`."""
 
     @classmethod
     def parse(cls, text: object) -> Self:
         """Return the duration that `text` says; raise ValueError that tells the form."""
         if not isinstance(text, str):
             raise ValueError(f"{text!r} is not a duration: write a number and a unit, as in 500ms, 30s, 5m, 1h, 1d")  # noqa: TRY004  msgspec turns ValueError into its own error with the path
-        return cls(parse_duration(text))
+        seconds = parse_duration(text)
+        if seconds > MAX_SECONDS:
+            raise ValueError(f"{text!r} is longer than {format_duration(MAX_SECONDS)}, the longest duration here")
+        return cls(seconds)
 
 
 class Provider(StrEnum):

@@ -1,5 +1,6 @@
 """Durations as people write them: `500ms`, `30s`, `5m`, `1h`, `1d`."""
 
+import math
 import re
 from typing import Final
 
@@ -12,7 +13,10 @@ def parse_duration(text: str) -> float:
     found = _DURATION.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"{text!r} is not a duration: write a number and a unit, as in 500ms, 30s, 5m, 1h, 1d")
-    return float(found[1]) * _UNITS[found[2]]
+    seconds = float(found[1]) * _UNITS[found[2]]
+    if not math.isfinite(seconds):
+        raise ValueError(f"{text[:20]!r}… is longer than a number can say")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

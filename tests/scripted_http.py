@@ -40,7 +40,7 @@ class Reply:
         head = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         fields = {"content-type": self.content_type, "content-length": str(len(self.body)), **self.headers}
         head += [f"{name}: {value}" for name, value in fields.items()]
-        return ("\r\n".join(head) + "\r\n\r\n").encode() + self.body
+        return ("\r\n".join(head) + "\r\n\r\n").encode("latin-1") + self.body
 
 
 Answer = Callable[[Request], Reply]

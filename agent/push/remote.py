@@ -1,9 +1,10 @@
 """Fetches what to probe from the collector, and keeps the last good answer on disk for the times when it is away."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -21,6 +22,9 @@ POLL_JITTER: Final = 0.2
 FIRST_RETRY_SECONDS: Final = 1.0
 """While there is no configuration at all: doubled up to the poll's interval."""
 
+_TAG_PATTERN: Final = r"^[\x21-\x7e]{1,200}\Z"
+"""What goes back in If-None-Match: a tag beyond ASCII can be received but not sent."""
+_TAG: Final = re.compile(_TAG_PATTERN)
 _OK: Final = 200
 _UNCHANGED: Final = 304
 
@@ -28,7 +32,7 @@ _UNCHANGED: Final = 304
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration as the collector gave it, with its tag."""
 
-    etag: str
+    etag: Annotated[str, msgspec.Meta(pattern=_TAG_PATTERN)]
     config: msgspec.Raw
 
     def decoded(self) -> AgentConfig:
@@ -87,14 +91,17 @@ class ConfigPoller:
             self._wake.set()
 
     async def run(self) -> None:
-        """Start with the last known configuration, then fetch for ever."""
+        """Start with the last known configuration, then fetch for ever, whatever happens."""
+        await _guarded(self._start())
+        while True:
+            await _guarded(self.fetch())
+            await self._timing.wait(self._wake, self._pause())
+
+    async def _start(self) -> None:
         known = await asyncio.to_thread(self._cache.load)
         if known is not None:
             LOG.info("config: starting with the last known one")
             await self._take(known)
-        while True:
-            await self.fetch()
-            await self._timing.wait(self._wake, self._pause())
 
     async def fetch(self) -> None:
         """Fetch once; apply what is new and good. Whatever goes wrong is told and leaves the present one in force."""
@@ -107,8 +114,8 @@ class ConfigPoller:
             LOG.warning("config: %s: %s", printable(str(exc)), state)
             return
         if fetched is not None:
-            await asyncio.to_thread(self._cache.store, fetched)
             await self._take(fetched)
+            await asyncio.to_thread(self._cache.store, fetched)  # applied before: a bad one must not come back
 
     async def _ask(self) -> Fetched | None:
         headers = {"authorization": f"Bearer {self._credential()}", "accept": "application/json"}
@@ -119,8 +126,10 @@ class ConfigPoller:
         if answer.status == _UNCHANGED and self._etag is not None:
             return None
         etag = answer.headers.get("etag")
-        if answer.status != _OK or etag is None:
+        if answer.status != _OK:
             raise DeliveryError(f"the collector answered {answer.status} to GET {CONFIG_PATH}")
+        if etag is None or _TAG.match(etag) is None:
+            raise DeliveryError("the configuration has no ETag that can be sent back: is something in between?")
         if etag == self._etag:
             return None
         try:
@@ -130,15 +139,22 @@ class ConfigPoller:
 
     async def _take(self, fetched: Fetched) -> None:
         config = fetched.decoded()
-        self._etag = fetched.etag
         LOG.info("config: revision %d with %d targets", config.revision, len(config.targets))
         await self.apply(config)
+        self._etag = fetched.etag
 
     def _pause(self) -> float:
         if self._etag is not None:
             return POLL_SECONDS * (1 + POLL_JITTER * (2 * self._timing.random() - 1))
         self._retry_seconds = min(POLL_SECONDS, 2 * self._retry_seconds)
         return self._retry_seconds * (1 + self._timing.random()) / 2
+
+
+async def _guarded(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception:  # noqa: BLE001  a configuration that cannot be applied must not end the agent
+        LOG.exception("config: a fault of ours: the present one stays")
 
 
 async def _nothing(_config: AgentConfig) -> None:

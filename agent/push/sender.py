@@ -57,7 +57,8 @@ class Sender:
         self._timing = timing
         self._flush_seconds = flush_seconds
         self._backoff = Backoff(timing.random)
-        self._failures: dict[UUID, int] = {}
+        self.attempts: dict[UUID, int] = {}
+        """How often each segment that waits was attempted."""
         self._failed_in_row = 0
         self._flushed_boottime_seconds = timing.clock.boottime_seconds()
         self._wake = asyncio.Event()
@@ -67,21 +68,30 @@ class Sender:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send for ever. Seals by time while the collector answers; while it does not, by size alone."""
+        """Send for ever, whatever happens."""
         while True:
-            self._seal_by_time()
-            self._spool.keep_limits()
-            await self._pause(await self.send_waiting())
+            try:
+                await self.turn()
+            except Exception:  # noqa: BLE001  whatever it is, what waits on disk must still go out
+                LOG.exception("push: a fault of ours")
+                await self._back_off(self._backoff.failed(self._flush_seconds))
 
-    async def send_waiting(self) -> float | None:
-        """Send what waits until a failure; return the seconds to wait then, or None when nothing is left."""
-        while (chosen := self._choose()) is not None:
-            pause = await self.send(chosen)
-            if pause is not None:
-                return pause
-            if not self._is_live(chosen) and self._choose() is not None:
-                await self._timing.wait(self._wake, BACKLOG_PAUSE_SECONDS)
-        return None
+    async def turn(self) -> None:
+        """Seal, keep the spool's limits, send one segment, wait: what is sealed meanwhile has its turn next.
+
+        Seals by time while the collector answers; while it does not, by size alone.
+        """
+        self._seal_by_time()
+        self._spool.keep_limits()
+        chosen = self._choose()
+        if chosen is None:
+            await self._timing.wait(self._wake, max(0.0, self._flush_seconds - self._since_flush()))
+            return
+        pause = await self.send(chosen)
+        if pause is not None:
+            await self._back_off(pause)
+        elif not self._is_live(chosen) and self._choose() is not None:
+            await self._timing.wait(self._wake, BACKLOG_PAUSE_SECONDS)
 
     async def send_once_each(self) -> None:
         """Attempt every waiting segment once: the last thing before the end."""
@@ -90,6 +100,14 @@ class Sender:
 
     async def send(self, sealed: Sealed) -> float | None:
         """Attempt one segment; return None when it is done with, else the seconds to wait."""
+        self.attempts[sealed.batch_id] = self.attempts.get(sealed.batch_id, 0) + 1
+        self._spool.lease(sealed.batch_id)  # before it is read: dropped now, it would be counted lost and yet arrive
+        try:
+            return await self._send(sealed)
+        finally:
+            self._spool.lease(None)
+
+    async def _send(self, sealed: Sealed) -> float | None:
         try:
             segment = await asyncio.to_thread(self._spool.read, sealed)
         except (FileNotFoundError, SegmentError) as exc:
@@ -97,20 +115,12 @@ class Sender:
             self._spool.give_up(sealed)
             return None
         except OSError as exc:
-            return self._failed(Action(verb=Verb.RETRY, reason=f"{sealed.path.name}: {exc.strerror}"), sealed)
-        self._spool.lease(sealed.batch_id)
-        try:
-            done = await self._exchange(sealed, segment)
-        finally:
-            self._spool.lease(None)
-        return await self._obey(done, sealed, segment)
+            return self._failed(Action(verb=Verb.RETRY, reason=f"{sealed.path.name}: {exc.strerror}"))
+        return await self._obey(await self._exchange(sealed, segment), sealed, segment)
 
-    async def _pause(self, pause: float | None) -> None:
-        if pause is None:
-            await self._timing.wait(self._wake, max(0.0, self._flush_seconds - self._since_flush()))
-        else:
-            # A segment that is sealed meanwhile must not cut a backoff short: an event that nobody sets.
-            await self._timing.wait(asyncio.Event(), pause)
+    async def _back_off(self, seconds: float) -> None:
+        # A segment that is sealed meanwhile must not cut a backoff short: an event that nobody sets.
+        await self._timing.wait(asyncio.Event(), seconds)
 
     def _since_flush(self) -> float:
         return self._timing.clock.boottime_seconds() - self._flushed_boottime_seconds
@@ -122,11 +132,14 @@ class Sender:
             self._spool.rotate()
 
     def _choose(self) -> Sealed | None:
-        """Return the live segment, else the newest, among those that failed least: one bad segment blocks no other."""
+        """Return a live segment if there is one, of its kind the least attempted, then the newest.
+
+        One bad segment blocks no other, and no failure puts the present behind the past.
+        """
+        waiting = self._spool.waiting()
+        self.attempts = {sealed.batch_id: self.attempts.get(sealed.batch_id, 0) for sealed in waiting}
         return min(
-            self._spool.waiting(),
-            key=lambda sealed: (self._failures.get(sealed.batch_id, 0), not self._is_live(sealed)),
-            default=None,
+            waiting, key=lambda sealed: (not self._is_live(sealed), self.attempts[sealed.batch_id]), default=None
         )
 
     def _is_live(self, sealed: Sealed) -> bool:
@@ -172,14 +185,13 @@ class Sender:
                 self._spool.give_up(sealed)
                 return None
             case Verb.WAIT | Verb.RETRY:
-                return self._failed(done, sealed)
+                return self._failed(done)
 
-    def _failed(self, done: Action, sealed: Sealed) -> float:
+    def _failed(self, done: Action) -> float:
         if done.verb is Verb.WAIT:
             pause = self._backoff.refused()
         else:
             pause = self._backoff.failed(self._flush_seconds, done.retry_after_seconds)
-        self._failures[sealed.batch_id] = self._failures.get(sealed.batch_id, 0) + 1
         self._tell_failure(done.reason, pause)
         return pause
 
@@ -191,9 +203,8 @@ class Sender:
         if lines:
             LOG.error("push: %d results refused, kept in rejected/: %s", len(lines), ack.rejected[0].reason)
             self._spool.reject(sealed.batch_id, lines)
-        self._telemetry.lost(DropReason.CORRUPT, sealed.results - len(segment.payloads))  # damaged since it was sealed
+        self._count_damage(sealed, segment)
         self._spool.acknowledge(sealed.batch_id)
-        self._failures.pop(sealed.batch_id, None)
         self._backoff.acknowledged()
         if self._failed_in_row:
             LOG.info("push: the collector answers again")
@@ -205,8 +216,9 @@ class Sender:
     async def _halve(self, done: Action, sealed: Sealed, segment: Segment) -> float | None:
         if len(segment.payloads) < 2:  # noqa: PLR2004  one result has no halves
             if not done.told_by_collector:
-                return self._failed(done, sealed)
+                return self._failed(done)
             LOG.error("push: a result refused, kept in rejected/: %s", done.reason)
+            self._count_damage(sealed, segment)
             self._spool.reject(sealed.batch_id, segment.payloads)
             self._spool.acknowledge(sealed.batch_id)
             return None
@@ -214,9 +226,15 @@ class Sender:
             await asyncio.to_thread(self._spool.split, sealed, segment)
         except OSError as exc:
             LOG.warning("push: batch %s cannot be halved: %s", sealed.batch_id, exc.strerror)
-            return self._failed(done, sealed)
+            return self._failed(done)
+        self._count_damage(sealed, segment)
         LOG.warning("push: batch %s halved: %s", sealed.batch_id, done.reason)
-        return None
+        # A proxy that takes nothing at all would have every result in a file of its own within a second.
+        return None if done.told_by_collector else self._failed(done)
+
+    def _count_damage(self, sealed: Sealed, segment: Segment) -> None:
+        """Count what was readable when the segment was sealed and is no more; only once it is done with."""
+        self._telemetry.lost(DropReason.CORRUPT, sealed.results - len(segment.payloads))
 
     def _tell_failure(self, reason: str, pause: float) -> None:
         if self._failed_in_row % _LOGGED_EVERY == 0:

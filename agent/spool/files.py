@@ -26,7 +26,7 @@ UNFINISHED_SUFFIX: Final = ".tmp"
 ASIDE_BYTES: Final = 1024 * 1024
 """Most that `corrupt/` and `rejected/` hold, each."""
 MAX_SEGMENT_BYTES: Final = 4 * 1024 * 1024
-"""No segment of ours is larger: a larger file is not read into memory."""
+"""No segment of ours is larger: of a larger file no more is read into memory, the rest counts as damaged."""
 
 _NAME: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(\.act|\.seg|\.tmp)")
 
@@ -100,7 +100,9 @@ def read_segment(path: Path) -> Segment:
     """Return the good frames of a file; raise SegmentError or OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        return scan(file.read(MAX_SEGMENT_BYTES))
+        segment = scan(file.read(MAX_SEGMENT_BYTES))
+        unread = max(0, os.fstat(descriptor).st_size - MAX_SEGMENT_BYTES)
+    return msgspec.structs.replace(segment, bad_bytes=segment.bad_bytes + unread)
 
 
 def write_segment(folder: Path, batch_id: UUID, segment: Segment) -> Path:

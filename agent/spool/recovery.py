@@ -27,6 +27,9 @@ from agent.spool.files import (
 from agent.telemetry import LOG, Telemetry
 from isochrone.batch import DropReason
 
+EARLIEST_UNIX_SECONDS: Final = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+"""No release is older: a name from before was given under a clock that was not set, and tells no age."""
+
 _OURS: Final = frozenset({"lock", "corrupt", "rejected"})
 
 
@@ -132,7 +135,9 @@ class Recovery(msgspec.Struct, frozen=True):
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 return now
         named = uuid7_unix_seconds(_batch_id(path))
-        return now if named is None else now - max(0.0, self.clock.utc_now().timestamp() - named)
+        if named is None or named < EARLIEST_UNIX_SECONDS:
+            return now
+        return now - max(0.0, self.clock.utc_now().timestamp() - named)
 
 
 def _ours(path: Path) -> tuple[UUID, str] | None:

@@ -102,9 +102,11 @@ class Spool:
         self.keep_limits()
 
     def close(self) -> None:
-        """Seal what is open, wait for the disk, let go of the folder. Results in memory alone are lost, and counted."""
+        """Seal what is open, wait for the disk, let go of the folder. Results in memory alone are lost, and told."""
         self.flush()
         self._writer.stop()
+        if self._memory:  # counted too, but no batch will carry that count
+            LOG.error("spool: %d results are lost: the disk refused them to the end", len(self._memory))
         self._telemetry.lost(DropReason.IO, len(self._memory))
         self._memory.clear()
         os.close(self._lock_descriptor)
@@ -127,10 +129,7 @@ class Spool:
     def rotate(self) -> None:
         """Hand the segment that is being written to the writer thread, which seals it. Tries memory again first."""
         self._write_memory()
-        active, self._active = self._active, None
-        if active is not None:
-            self._sealing[active.batch_id] = active
-            self._writer.submit(partial(self._seal, active))
+        self._hand_over()
 
     def flush(self) -> None:
         """Return when everything written so far is sealed. Blocks on the disk: not for the event loop."""
@@ -224,15 +223,22 @@ class Spool:
     def _append(self, frame: bytes) -> None:
         active = self._active
         if active is not None and not active.path.exists():
-            self.rotate()  # somebody removed it: what it held is counted when it cannot be sealed
+            self._hand_over()  # somebody removed it: what it held is counted when it cannot be sealed
             active = None
         if active is None:
             active = self._active = self._create()
         active.append(frame)
         active.results += 1
         if active.size_bytes > SEAL_BYTES or active.results >= MAX_RESULTS:
-            self.rotate()
+            self._hand_over()
             self.keep_limits()
+
+    def _hand_over(self) -> None:
+        """Give the open segment to the writer thread. Writes nothing itself: `_append` calls it in mid-write."""
+        active, self._active = self._active, None
+        if active is not None:
+            self._sealing[active.batch_id] = active
+            self._writer.submit(partial(self._seal, active))
 
     def _create(self) -> Active:
         header = encode_header(self.boot_id, self._machine)
@@ -273,8 +279,11 @@ class Spool:
         return sealing + (0 if active is None else active.size_bytes)
 
     def _write_memory(self) -> None:
-        while self._memory and self._write(self._memory[0]):
-            self._memory.popleft()
+        while self._memory:
+            line = self._memory.popleft()
+            if not self._write(line):
+                self._memory.appendleft(line)
+                return
 
     def _remember(self, line: bytes) -> None:
         if len(self._memory) >= MEMORY_RESULTS:

@@ -52,13 +52,15 @@ class Writer:
             self._attempt(self._sync)
 
     def _attempt(self, work: Callable[[], None]) -> None:
-        """Do `work`; a failing disk is told once, until it works again."""
+        """Do `work`; a failing disk is told once, until it works again. No fault ends the thread."""
         try:
             work()
         except OSError as exc:
             if not self._failing:
                 LOG.warning("spool: the disk fails: %s", exc)
             self._failing = True
+        except Exception:  # noqa: BLE001  whatever it is, the next segment must still be sealed
+            LOG.exception("spool: a fault of ours")
         else:
             self._failing = False
 

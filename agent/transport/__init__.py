@@ -6,8 +6,9 @@
 Foreign errors become `Failure` here, once.
 """
 
+from agent.config import Origin, parse_origin
 from agent.transport.collector import CollectorClient, Response
-from agent.transport.dial import Address, Origin, Stream, connect, parse_origin, resolve, secure
+from agent.transport.dial import Address, Stream, connect, resolve, secure
 from agent.transport.failure import Failure
 from agent.transport.http import Answer, Chunk, HttpConnection, prepare
 from agent.transport.stream import Arrival

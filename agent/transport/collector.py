@@ -10,8 +10,8 @@ from typing import Final
 import httpx
 import msgspec
 
+from agent.config import parse_origin
 from agent.errors import ConfigError, DeliveryError
-from agent.transport.dial import parse_origin
 from agent.transport.failure import why
 from agent.transport.http import USER_AGENT
 from agent.transport.tls import tls_context
@@ -49,6 +49,7 @@ class CollectorClient:
             follow_redirects=False,
             trust_env=False,
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            event_hooks={"response": [_forget_location]},
         )
 
     async def request(
@@ -69,7 +70,8 @@ class CollectorClient:
                 content = await _bounded(answer, max_response_bytes)
         except TimeoutError as exc:
             raise DeliveryError(f"{self._authority}: no answer within {TOTAL_SECONDS:g} s") from exc
-        except httpx.HTTPError as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as exc:
+            # ValueError: what httpx and idna raise for addresses and headers that cannot be encoded
             raise DeliveryError(f"{self._authority}: {_words(exc)}") from exc
         if content is None:
             raise DeliveryError(f"the answer to {method} {path} is longer than {max_response_bytes} bytes")
@@ -88,6 +90,11 @@ def _context(verify_file: Path | None) -> ssl.SSLContext:
         raise ConfigError(f"ISOCHRONE_CA_FILE {verify_file}: {exc}: give a PEM file of certificates") from exc
 
 
+async def _forget_location(answer: httpx.Response) -> None:
+    """Keep httpx from building the next request, which it does even when it is not to follow, and fails at."""
+    answer.headers.pop("location", None)
+
+
 async def _bounded(answer: httpx.Response, limit: int) -> bytes | None:
     """Return the body as it was sent, None if it is longer than `limit`: no encoding was asked for, none is undone."""
     content = bytearray()
@@ -98,7 +105,7 @@ async def _bounded(answer: httpx.Response, limit: int) -> bytes | None:
     return bytes(content)
 
 
-def _words(exc: httpx.HTTPError) -> str:
+def _words(exc: Exception) -> str:
     """Return one line for a person: httpx and its own libraries wrap the system's word two or three deep."""
     if isinstance(exc, httpx.ConnectTimeout):
         return f"no connection within {_TIMEOUT.connect:g} s"

@@ -1,4 +1,4 @@
-"""The way to one endpoint: take its URL apart, look up its name, dial one literal address, agree on TLS.
+"""The way to one endpoint: look up its name, dial one literal address, agree on TLS.
 
 No happy eyeballs, no second address, no retry, no proxy from the environment: each would hide what is measured.
 """
@@ -11,38 +11,20 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
-from typing import Final, Literal, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Literal, TypeVar, cast
 
 import msgspec
 
 from agent.clock import Clock
+from agent.config import Origin
 from agent.transport import kernel
 from agent.transport.failure import Failure, why
 from agent.transport.stream import SocketStream
 from agent.transport.tls import TlsStream, tls_context
 from isochrone.outcome import Outcome
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 Stream = SocketStream | TlsStream
 T = TypeVar("T")
-
-
-class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a URL points, taken apart."""
-
-    scheme: str
-    host: str
-    """As dialled and named in TLS: ASCII (IDNA), no brackets."""
-    port: int
-    target: str
-    """Path and query, at least "/"."""
-
-    @property
-    def authority(self) -> str:
-        """The Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,25 +39,6 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if self.version == 6 else f"{self.ip}:{self.port}"  # noqa: PLR2004  IPv6
-
-
-def parse_origin(url: str) -> Origin:
-    """Return where `url` points; raise ValueError with a line that says what would be right."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise ValueError(f"{url!r} is no URL: {exc}") from exc
-    if parts.scheme not in DEFAULT_PORTS:
-        raise ValueError(f"{url!r} must begin with http:// or https://")
-    if not host:
-        raise ValueError(f"{url!r} names no host")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a URL must not hold a user or password: give the key with --api-key-env or api_key")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not target.isascii() or any(c <= " " for c in target):
-        raise ValueError(f"{url!r}: percent-encode what is not plain ASCII in the path")
-    return Origin(scheme=parts.scheme, host=_ascii(host), port=port or DEFAULT_PORTS[parts.scheme], target=target)
 
 
 async def resolve(origin: Origin) -> Address:
@@ -132,15 +95,6 @@ async def secure(stream: SocketStream, origin: Origin, *, context: ssl.SSLContex
         stream.close()
         raise
     return upper
-
-
-def _ascii(host: str) -> str:
-    if host.isascii():
-        return host
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError as exc:
-        raise ValueError(f"{host!r} is no host name: {exc}") from exc
 
 
 def _refusal(address: Address, exc: OSError) -> str:

@@ -125,6 +125,7 @@ async def test_it_measures_delivers_and_ends_cleanly(tmp_path: Path) -> None:
     assert TOKEN not in log
     last = list(collector.batches.values())[-1].status
     assert last.config_revision == 1
+    assert {line["config_revision"] for line in lines} == {1}
     assert last.expected_results >= len(lines)
 
 
@@ -172,6 +173,7 @@ async def test_the_operator_has_the_last_word_on_what_is_probed(tmp_path: Path) 
             assignment("elsewhere", "http://127.0.0.2:9/", RTT),
             assignment("costly", endpoint, CHAT, budget=Budget(tokens_per_day=1)),
             assignment("no-key", endpoint, CHAT, api_key=ApiKey(env="NO_SUCH_KEY")),
+            assignment("our-file", endpoint, CHAT, api_key=ApiKey(file=str(tmp_path / "credential"))),
             assignment("our-key", endpoint, CHAT, api_key=ApiKey(env="ISOCHRONE_CREDENTIAL_FILE")),
         )
         collector = LittleCollector(config(*targets))
@@ -179,7 +181,7 @@ async def test_the_operator_has_the_last_word_on_what_is_probed(tmp_path: Path) 
             allow = endpoint.removesuffix("/v1")
             environment = settings(tmp_path, url, ISOCHRONE_ALLOW=allow)
             async with running("run", "--json", environment=environment) as agent:
-                lines = await results(agent, 24)
+                lines = await results(agent, 28)
                 await stopped(agent)
     outcomes = {
         name: [line["outcome"] for line in lines if line["endpoint"] == name] for name in (t.endpoint for t in targets)
@@ -190,6 +192,7 @@ async def test_the_operator_has_the_last_word_on_what_is_probed(tmp_path: Path) 
     spent = outcomes["costly"].index("ok") + 1
     assert set(outcomes["costly"][spent:]) == {"budget"}
     assert set(outcomes["no-key"]) == {"auth"}
+    assert set(outcomes["our-file"]) == {"auth"}
     assert set(outcomes["our-key"]) == {"denied"}
 
 

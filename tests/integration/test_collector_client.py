@@ -1,6 +1,7 @@
 """The client for the collector: connections kept, answers bounded, every fault one line."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ import pytest
 
 from agent.errors import ConfigError, DeliveryError
 from agent.transport import CollectorClient
+from tests.scripted_http import Reply, serving
 
 pytestmark = pytest.mark.anyio
 TLS = Path(__file__).parent / "tls"
@@ -80,17 +82,37 @@ async def test_an_answer_beyond_its_bound_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("http://127.0.0.1:1", "connection refused"),
-        ("http://nowhere.invalid", "nowhere.invalid: no address for this host"),
-    ],
+    ("host", "words"),
+    [("127.0.0.1", "connection refused"), ("nowhere.invalid", "nowhere.invalid:.*no address for this host")],
 )
-async def test_a_collector_that_is_not_there_is_a_delivery_error_of_one_line(url: str, words: str) -> None:
-    client = CollectorClient(url)
-    with pytest.raises(DeliveryError, match=words) as caught:
-        await client.request("GET", "/", headers={}, max_response_bytes=10)
+async def test_a_collector_that_is_not_there_is_a_delivery_error_of_one_line(host: str, words: str) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # taken, and yet nobody listens
+        client = CollectorClient(f"http://{host}:{silent.getsockname()[1]}")
+        with pytest.raises(DeliveryError, match=words) as caught:
+            await client.request("GET", "/", headers={}, max_response_bytes=10)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["mailto:x", "http://xn--zzzzzz99999/", "http://[", "//", "http://a:99999999/", "\xff", "http://127.0.0.1:9/"],
+)
+async def test_a_redirect_is_answered_as_such_wherever_it_points(location: str) -> None:
+    headers = {"location": location}
+    async with serving(lambda _: Reply(302, headers=headers)) as url:
+        client = CollectorClient(url)
+        answer = await client.request("GET", "/", headers={}, max_response_bytes=10)
+        assert answer.status == 302
+        await client.close()
+
+
+@pytest.mark.parametrize(("url", "header"), [("http://xn--zzzzzz99999", "x"), ("http://127.0.0.1:9", "\u20ac")])
+async def test_what_cannot_be_encoded_is_a_delivery_error(*, url: str, header: str) -> None:
+    client = CollectorClient(url)
+    with pytest.raises(DeliveryError):
+        await client.request("GET", "/", headers={"x-test": header}, max_response_bytes=10)
+    await client.close()
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_a_delivery_error() -> None:

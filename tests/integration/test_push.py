@@ -11,7 +11,8 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.push import ConfigCache, ConfigPoller, Sender
-from agent.spool import Spool
+from agent.segment import Segment
+from agent.spool import Sealed, Spool
 from agent.telemetry import Telemetry
 from agent.transport import CollectorClient
 from isochrone.batch import DropReason, Rejected
@@ -23,6 +24,10 @@ from tests.scripted_http import Answer, LittleCollector, Reply, Request, ack_for
 pytestmark = pytest.mark.anyio
 PROBLEM = "application/problem+json"
 CONFIG = AgentConfig(revision=3, agent="a", agent_region="eu", targets=())
+TOO_LONG = (
+    b'{"revision":9,"agent":"a","agent_region":"eu","targets":[{"endpoint":"e","module":"m","url":"http://127.0.0.1",'
+    b'"options":{"prober":"rtt","interval":"4000000d","timeout":"1s"}}]}'
+)
 
 
 class Lab:
@@ -37,6 +42,19 @@ class Lab:
     async def attempts(self, count: int) -> list[float | None]:
         """Send the newest segment so many times, as far as there is one; return the waits."""
         return [await self.sender.send(self.spool.waiting()[0]) for _ in range(count) if self.spool.waiting()]
+
+    async def turns(self, count: int) -> None:
+        """Let the loop go round so many times."""
+        for _ in range(count):
+            await self.sender.turn()
+
+    async def drained(self) -> None:
+        """Let the loop go round until nothing waits, each time after what the disk has to do."""
+        for _ in range(200):
+            if not self.spool.waiting():
+                return
+            await self.sender.turn()
+        pytest.fail(f"{self.spool.queued_results} results still wait after 200 turns")
 
 
 @asynccontextmanager
@@ -161,7 +179,7 @@ async def test_too_large_a_batch_is_halved_until_it_fits(tmp_path: Path) -> None
 
     async with lab(tmp_path, small_only) as here:
         fill(here, 20)
-        assert await here.sender.send_waiting() is None
+        await here.drained()
         assert (here.spool.queued_results, here.telemetry.dropped) == (0, {})
     assert sorted(seq for _, seq in collector.ids) == list(range(20))
     assert len(collector.batches) == 8
@@ -180,7 +198,7 @@ async def test_one_poisoned_result_is_found_by_halving_and_kept_aside(tmp_path: 
 
     async with lab(tmp_path, no_seven) as here:
         fill(here, 64)
-        assert await here.sender.send_waiting() is None
+        await here.drained()
         assert here.telemetry.dropped == {DropReason.REJECTED: 1}
         aside = list((tmp_path / "spool" / "rejected").iterdir())
         assert [b'"seq":7,' in path.read_bytes() for path in aside] == [True]
@@ -268,8 +286,7 @@ async def test_a_segment_that_always_fails_does_not_hold_back_the_others(tmp_pat
         fill(here, 1)
         fill(here, 1)
         poisoned.append(fill(here, 1))
-        assert await here.sender.send_waiting() is not None
-        assert await here.sender.send_waiting() is not None
+        await here.turns(5)
         assert [sealed.batch_id for sealed in here.spool.waiting()] == poisoned
     assert len(collector.batches) == 2
 
@@ -283,11 +300,128 @@ async def test_live_segments_go_before_the_backlog_and_the_backlog_goes_slowly(t
     collector = LittleCollector()
     async with lab(tmp_path, collector) as here:
         live = fill(here, 1)
-        assert await here.sender.send_waiting() is None
+        await here.drained()
         assert next(iter(collector.batches)) == live
         assert here.patience.waits == [2.0, 2.0]
     seqs = [batch.results[0].seq for batch in list(collector.batches.values())[1:]]
     assert seqs == [2, 1, 0], "the newest first"
+
+
+async def test_results_of_now_do_not_wait_for_a_backlog_to_drain(tmp_path: Path) -> None:
+    old = spool_in(tmp_path / "spool")
+    for _ in range(60):
+        record(old, 1)
+        old.flush()
+    old.close()
+    collector = LittleCollector()
+    async with lab(tmp_path, collector) as here:
+        here.spool.on_sealed = here.sender.wake
+        record(here.spool, 1)
+        await here.turns(40)  # two seconds each: eight flushes of ten seconds
+        live = (here.spool.boot_id, 0)
+        assert live in collector.ids
+        assert collector.ids.index(live) < 20
+        assert len(here.spool.waiting()) > 10
+
+
+async def test_limits_are_kept_while_a_backlog_drains(tmp_path: Path) -> None:
+    old = spool_in(tmp_path / "spool")
+    for _ in range(30):
+        record(old, 1)
+        old.flush()
+    old.close()
+    async with lab(tmp_path, LittleCollector()) as here:
+        await here.turns(2)
+        here.patience.clock.moved += 8 * 86_400
+        await here.turns(1)
+        assert here.spool.waiting() == []
+        assert here.telemetry.dropped == {DropReason.AGE: 28}
+
+
+async def test_a_live_segment_that_failed_still_goes_before_the_backlog(tmp_path: Path) -> None:
+    old = spool_in(tmp_path / "spool")
+    for _ in range(3):
+        record(old, 1)
+        old.flush()
+    old.close()
+    collector = LittleCollector()
+    collector.faults = [Reply(500)]
+    async with lab(tmp_path, collector) as here:
+        live = fill(here, 1)
+        assert await here.sender.send(here.spool.waiting()[0]) is not None
+        await here.turns(1)
+        assert list(collector.batches) == [live]
+        await here.turns(1)
+        assert live not in here.sender.attempts, "nothing is kept of a segment that is gone"
+
+
+async def test_a_proxy_that_takes_nothing_is_not_flooded_with_halves(tmp_path: Path) -> None:
+    requests: list[Request] = []
+
+    def too_large(request: Request) -> Reply:
+        requests.append(request)
+        return Reply(413, b"<html>proxy</html>", "text/html")
+
+    async with lab(tmp_path, too_large) as here:
+        fill(here, 64)
+        await here.turns(12)
+        assert len(requests) == len(here.patience.waits) == 12
+        assert here.patience.waits[-1] >= 60
+        assert len(here.spool.waiting()) <= 13
+        assert here.spool.queued_results == 64
+
+
+@pytest.mark.parametrize(("results", "dropped"), [(5, 1), (2, 1)])
+async def test_what_was_damaged_after_sealing_is_counted_though_the_rest_is_halved_or_refused(
+    *, tmp_path: Path, results: int, dropped: int
+) -> None:
+    async with lab(tmp_path, lambda _: Reply(422, b"{}", PROBLEM)) as here:
+        fill(here, results)
+        path = here.spool.waiting()[0].path
+        path.write_bytes(path.read_bytes()[:-5])
+        await here.drained()
+        assert here.telemetry.dropped == {DropReason.CORRUPT: dropped, DropReason.REJECTED: results - dropped}
+
+
+async def test_a_segment_is_not_dropped_between_its_reading_and_its_sending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = LittleCollector()
+    async with lab(tmp_path, collector) as here:
+        fill(here, 3)
+        read = here.spool.read
+
+        def read_while_the_spool_is_too_old(sealed: Sealed) -> Segment:
+            segment = read(sealed)
+            here.patience.clock.moved += 8 * 86_400
+            here.spool.keep_limits()
+            return segment
+
+        monkeypatch.setattr(here.spool, "read", read_while_the_spool_is_too_old)  # the moment cannot be met otherwise
+        await here.attempts(1)
+        assert (len(collector.ids), here.telemetry.dropped) == (3, {})
+
+
+async def test_a_fault_of_ours_ends_neither_the_sending_nor_the_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector = LittleCollector()
+    tokens = [TOKEN, TOKEN]
+
+    def fail_at_first() -> str:
+        return tokens.pop() if here.patience.waits else str(1 / 0)
+
+    async with lab(tmp_path, collector, credential=fail_at_first) as here:
+        batch_id = fill(here, 1)
+        running = asyncio.create_task(here.sender.run())
+        for _ in range(2_000):
+            await asyncio.sleep(0.005)
+            if collector.batches:
+                break
+        running.cancel()
+        assert list(collector.batches) == [batch_id]
+        assert here.patience.waits[0] > 0
+    assert "a fault of ours" in caplog.text
 
 
 async def test_the_loop_seals_by_time_obeys_the_collectors_flush_and_passes_on_its_hint(tmp_path: Path) -> None:
@@ -300,7 +434,7 @@ async def test_the_loop_seals_by_time_obeys_the_collectors_flush_and_passes_on_i
         running = asyncio.create_task(here.sender.run())
         for _ in range(2_000):
             await asyncio.sleep(0.005)
-            if collector.batches:
+            if hints:  # the answer was read, not only given
                 break
         running.cancel()
     assert sorted(seq for _, seq in collector.ids) == [0, 1]
@@ -361,6 +495,7 @@ async def test_a_configuration_is_applied_once_and_again_when_it_changes(tmp_pat
         Reply(200, b"[" * 100_000, headers={"etag": '"9"'}),
         Reply(200, b'{"agent":"\xff"}', headers={"etag": '"9"'}),
         Reply(200, encode_config(CONFIG)),
+        Reply(200, TOO_LONG, headers={"etag": '"9"'}),
         Reply(200, b'{"x":"' + b"y" * 300_000 + b'"}', headers={"etag": '"9"'}),
         Reply(200, encode_config(CONFIG), headers={"etag": '"9"'}, cut=120),
     ],
@@ -378,6 +513,68 @@ async def test_a_bad_answer_leaves_the_present_configuration_in_force(tmp_path: 
     stored = ConfigCache(tmp_path / "config.json").load()
     assert stored is not None
     assert stored.decoded() == CONFIG
+
+
+async def test_a_configuration_that_cannot_be_applied_is_not_kept_and_asked_for_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector = LittleCollector(CONFIG)
+    async with poller(tmp_path, collector) as (polling, applied):
+        keep = polling.apply
+
+        async def refuse(_config: AgentConfig) -> None:
+            raise OverflowError("nobody foresaw this")
+
+        polling.apply = refuse
+        running = asyncio.create_task(polling.run())
+        for _ in range(2_000):
+            await asyncio.sleep(0.005)
+            if len(collector.requests) > 2:
+                break
+        assert ConfigCache(tmp_path / "config.json").load() is None
+        polling.apply = keep
+        for _ in range(2_000):
+            await asyncio.sleep(0.005)
+            if applied:
+                break
+        running.cancel()
+    assert applied == [CONFIG]
+    assert collector.requests[2].headers.get("if-none-match") is None
+    assert "the present one stays" in caplog.text
+
+
+async def test_a_last_known_configuration_that_cannot_be_applied_does_not_end_the_agent(tmp_path: Path) -> None:
+    async with poller(tmp_path, LittleCollector(CONFIG)) as (polling, _):
+        await polling.fetch()
+    collector = LittleCollector(msgspec.structs.replace(CONFIG, revision=4))
+    async with poller(tmp_path, collector) as (polling, applied):
+        keep = polling.apply
+
+        async def refuse_the_old(config: AgentConfig) -> None:
+            if config.revision == CONFIG.revision:
+                raise OverflowError("nobody foresaw this")
+            await keep(config)
+
+        polling.apply = refuse_the_old
+        running = asyncio.create_task(polling.run())
+        for _ in range(2_000):
+            await asyncio.sleep(0.005)
+            if applied:
+                break
+        running.cancel()
+    assert [config.revision for config in applied] == [4]
+
+
+async def test_a_tag_that_cannot_be_sent_back_does_not_stop_the_fetching(tmp_path: Path) -> None:
+    collector = LittleCollector(CONFIG)
+    strange = Reply(200, encode_config(CONFIG), headers={"etag": '"\xe9"'})
+    first = [strange]
+    async with poller(tmp_path, lambda request: first.pop() if first else collector(request)) as (polling, applied):
+        await polling.fetch()
+        assert applied == []
+        await polling.fetch()
+    assert applied == [CONFIG]
+    assert len(collector.requests) == 1
 
 
 async def test_the_last_known_configuration_is_used_while_the_collector_is_away(tmp_path: Path) -> None:

@@ -8,15 +8,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
 import pytest
 
+from agent.clock import SystemClock
 from agent.errors import SpoolError, SpoolLocked
-from agent.segment import encode_header, machine_hash
+from agent.segment import encode_frame, encode_header, machine_hash
 from agent.spool import Spool, SpoolLimits
+from agent.spool.files import MAX_SEGMENT_BYTES
 from agent.spool.spool import MEMORY_RESULTS, SEAL_BYTES
 from agent.telemetry import Telemetry
 from isochrone.batch import MAX_RESULTS, DropReason
@@ -339,6 +342,125 @@ def test_while_the_disk_refuses_results_wait_in_a_bounded_memory(
     assert record(spool, 1) == [MEMORY_RESULTS + 50]
     spool.flush()
     assert stored(spool) == list(range(50, MEMORY_RESULTS + 51))
+    spool.close()
+
+
+@pytest.mark.parametrize("ready", ["full of results", "full of bytes", "removed"])
+def test_results_from_memory_are_written_once_though_the_open_segment_ends_under_them(
+    *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ready: str
+) -> None:
+    monkeypatch.setattr("agent.spool.spool.SEAL_BYTES", 2_000 if ready == "full of bytes" else 2**30)
+    monkeypatch.setattr("agent.spool.spool.MAX_RESULTS", 5 if ready == "full of results" else 2_000)
+    spool = spool_in(tmp_path)
+    record(spool, 4)
+    write = os.write
+
+    def refuse(descriptor: int, data: bytes) -> int:
+        if b'"endpoint"' in data:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", refuse)  # no file system here can be told to fail on cue
+    assert record(spool, 8) == []
+    monkeypatch.setattr(os, "write", write)
+    if ready == "removed":
+        files(tmp_path, ".act")[0].unlink()
+    assert record(spool, 8) == list(range(12, 20))
+    spool.rotate()
+    spool.flush()
+    assert sorted(stored(spool)) == list(range(4 if ready == "removed" else 0, 20))
+    assert spool.queued_results == len(stored(spool))
+    spool.close()
+
+
+def test_results_that_only_stood_in_memory_at_the_end_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry = Telemetry()
+    spool = spool_in(tmp_path, telemetry=telemetry)
+    write = os.write
+
+    def refuse(descriptor: int, data: bytes) -> int:
+        if data[:4] == b"ISO1":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", refuse)  # no file system here can be told to fail on cue
+    record(spool, 3)
+    spool.close()
+    assert telemetry.dropped == {DropReason.IO: 3}
+    assert "3 results are lost" in caplog.text
+
+
+def test_a_fault_of_ours_on_the_writer_thread_ends_neither_it_nor_the_flush(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = spool_in(tmp_path)
+    calls: list[str] = []
+
+    def fail_once() -> None:
+        calls.append("sealed")
+        if len(calls) == 1:
+            raise ValueError("nobody foresaw this")
+
+    spool.on_sealed = fail_once
+    record(spool, 1)
+    flushed = [threading.Thread(target=spool.flush, daemon=True)]
+    flushed[0].start()
+    flushed[0].join(timeout=30)
+    assert not flushed[0].is_alive()
+    assert "nobody foresaw this" in caplog.text
+    record(spool, 1)
+    spool.flush()
+    assert stored(spool) == [0, 1]
+    spool.close()
+
+
+def test_the_rest_of_a_file_larger_than_any_segment_is_counted(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path)
+    record(spool, 3)
+    spool.close()
+    path = files(tmp_path, ".seg")[0]
+    frame = encode_frame(b"x" * 60_000)
+    whole = path.read_bytes()
+    fitting, left = divmod(MAX_SEGMENT_BYTES - len(whole), len(frame))
+    filler = encode_frame(b"x" * (left - 8))  # the last frame that is read ends where reading ends
+    path.write_bytes(whole + fitting * frame + filler + 2 * frame)
+    telemetry = Telemetry()
+    spool = spool_in(tmp_path, telemetry=telemetry)
+    assert spool.queued_results == 3 + fitting + 1
+    assert telemetry.dropped[DropReason.CORRUPT] >= 1
+    spool.close()
+
+
+@pytest.mark.parametrize("named_years_ago", [56, 1_000])
+def test_a_segment_named_under_a_clock_that_was_not_set_is_kept_after_a_restart(
+    tmp_path: Path, named_years_ago: int
+) -> None:
+    class UnsetClock(SystemClock):
+        def utc_now(self) -> datetime:
+            return datetime.fromtimestamp(
+                max(0.0, super().utc_now().timestamp() - named_years_ago * 31_557_600), tz=UTC
+            )
+
+    old = spool_in(tmp_path, clock=UnsetClock(), machine="the start before")
+    record(old, 2)
+    old.close()
+    telemetry = Telemetry()
+    spool = spool_in(tmp_path, telemetry=telemetry)
+    assert (spool.queued_results, telemetry.dropped) == (2, {})
+    spool.close()
+
+
+def test_an_old_segment_is_dropped_after_a_restart_by_the_age_in_its_name(tmp_path: Path) -> None:
+    clock = MovedClock()
+    clock.moved = -8 * 86_400.0
+    old = spool_in(tmp_path, clock=clock, machine="the start before")
+    record(old, 2)
+    old.close()
+    telemetry = Telemetry()
+    spool = spool_in(tmp_path, telemetry=telemetry)
+    assert (spool.queued_results, telemetry.dropped) == (0, {DropReason.AGE: 2})
     spool.close()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Settings, default_state_dir, load_settings, origin_of, read_credential
+from agent.config import Settings, default_state_dir, load_settings, parse_origin, read_credential
 from agent.errors import ConfigError
 
 TOKEN = "isoa_0a1b2c_" + "S3cret-" * 5
@@ -174,4 +174,4 @@ def test_a_missing_credential_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_an_origin_is_scheme_host_and_port(url: str, origin: str) -> None:
-    assert origin_of(url) == origin
+    assert str(parse_origin(url)) == origin

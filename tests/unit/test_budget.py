@@ -52,6 +52,9 @@ def target(
         ("file:///etc/passwd", (), False),
         ("https://", (), False),
         ("https://host:99999/", (), False),
+        ("http://host:0/", ("http://host:80",), False),
+        ("https://user:word@host/", (), False),
+        ("https://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example/", ("https://xn--bcher-kva.example:443",), True),
     ],
 )
 def test_only_listed_origins_are_probed_and_only_over_http(*, url: str, allow: tuple[str, ...], allowed: bool) -> None:

@@ -55,6 +55,20 @@ def test_any_duration_survives_writing(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-5)
 
 
+def test_a_number_too_large_for_a_float_is_no_duration() -> None:
+    with pytest.raises(ValueError, match="longer than a number can say"):
+        parse_duration("9" * 400 + "d")
+
+
+@pytest.mark.parametrize(("text", "fits"), [("11d", True), ("1000000s", True), ("12d", False), ("4000000d", False)])
+def test_a_duration_of_a_configuration_is_bounded(*, text: str, fits: bool) -> None:
+    if fits:
+        assert Duration.parse(text) == parse_duration(text)
+        return
+    with pytest.raises(ValueError, match="the longest duration here"):
+        Duration.parse(text)
+
+
 @pytest.mark.parametrize("value", [30, 1.5, None, True, ["1s"]])
 def test_a_number_without_a_unit_is_no_duration_of_a_configuration(value: object) -> None:
     with pytest.raises(ValueError, match="is not a duration"):

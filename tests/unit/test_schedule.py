@@ -1,7 +1,9 @@
 """Ticks are arithmetic: a fixed phase for each name, misses counted, lateness told, whatever the wall clock does."""
 
 import asyncio
+import math
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -226,14 +228,32 @@ async def test_an_unchanged_target_keeps_its_rhythm_and_a_removed_one_stops() ->
 
 
 @pytest.mark.anyio
-async def test_a_target_that_would_be_probed_without_pause_is_left_out() -> None:
+@pytest.mark.parametrize("interval", [0.01, 0.0, -1.0, math.nan, math.inf, 4_000_000 * 86_400.0])
+async def test_a_target_without_pause_or_without_end_is_left_out_and_the_others_are_probed(
+    interval: float, caplog: pytest.LogCaptureFixture
+) -> None:
     clock, told = HandClock(), Told()
     work, telemetry = scheduler(clock, told)
     work.start()
-    work.apply(config(target("a", 0.01)))
-    clock.advance(10)
+    work.apply(config(target("a", interval), target("b", 10)))
+    clock.advance(100)
     work.count()
-    assert telemetry.expected_results == 0
+    assert 9 <= telemetry.expected_results <= 10
+    assert "a m is left out: its interval is not between" in caplog.text
+    await work.stop(0)
+
+
+@pytest.mark.anyio
+async def test_a_target_that_cannot_be_scheduled_does_not_cost_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    clock, told = HandClock(), Told()
+    work, telemetry = scheduler(clock, told)
+    work.start()
+    nameless: Any = None  # stands in for whatever nobody foresaw
+    work.apply(config(target(nameless, 10), target("b", 10)))
+    clock.advance(100)
+    work.count()
+    assert 9 <= telemetry.expected_results <= 10
+    assert "left out by a fault of ours" in caplog.text
     await work.stop(0)
 
 
@@ -269,6 +289,70 @@ async def test_no_more_streams_run_at_once_than_allowed() -> None:
     await asyncio.sleep(0.3)
     assert len(told.attempts) == 2
     await work.stop(0)
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_waits_for_its_turn_is_not_started_by_the_stop_and_counts_as_missed() -> None:
+    told, telemetry = Told(stuck=1), Telemetry()
+    work = Scheduler(SystemClock(), telemetry, attempt=told, max_in_flight=1)
+    work.start()
+    work.apply(config(*(target(f"e{n}", 1.0, Prober.INFERENCE) for n in range(20))))
+    await attempted(told, 1)
+    await asyncio.sleep(1.4)  # the others have come to the door by now
+    stopping = asyncio.create_task(work.stop(30))
+    await asyncio.sleep(0)
+    told.release.set()
+    await stopping
+    assert len(told.attempts) == 1
+    assert telemetry.expected_results - telemetry.missed_probes == 1
+    assert telemetry.missed_probes >= 19, "the ticks that brought them to the door"
+
+
+@pytest.mark.anyio
+async def test_a_stream_whose_target_was_removed_while_it_waited_is_not_started() -> None:
+    told, telemetry = Told(stuck=1), Telemetry()
+    work = Scheduler(SystemClock(), telemetry, attempt=told, max_in_flight=1)
+    work.start()
+    work.apply(config(*(target(name, 0.3, Prober.INFERENCE) for name in "abc")))
+    await attempted(told, 1)
+    await asyncio.sleep(0.7)
+    work.apply(config())
+    told.release.set()
+    await asyncio.sleep(0.2)
+    assert len(told.attempts) == 1
+    await work.stop(0)
+
+
+@pytest.mark.anyio
+async def test_a_probe_that_is_ended_by_the_stop_counts_as_missed() -> None:
+    told, telemetry = Told(stuck=100), Telemetry()
+    work = Scheduler(SystemClock(), telemetry, attempt=told, max_in_flight=1)
+    work.start()
+    work.apply(config(target("a", 0.3, Prober.INFERENCE), target("b", 0.3, Prober.INFERENCE)))
+    await attempted(told, 1)
+    await work.stop(0)
+    assert told.cancelled == 1
+    assert telemetry.expected_results == telemetry.missed_probes >= 1
+
+
+@pytest.mark.anyio
+async def test_a_probe_that_fails_by_a_fault_of_ours_counts_as_missed() -> None:
+    failed: list[str] = []
+
+    async def fail(target: Assignment, _late_seconds: float) -> None:
+        failed.append(target.endpoint)
+        raise ValueError("nobody foresaw this")
+
+    telemetry = Telemetry()
+    work = Scheduler(SystemClock(), telemetry, attempt=fail, max_in_flight=1)
+    work.start()
+    work.apply(config(target("a", 0.1)))
+    for _ in range(500):
+        await asyncio.sleep(0.02)
+        if len(failed) >= 3:
+            break
+    await work.stop(0)
+    assert telemetry.expected_results == telemetry.missed_probes >= 3
 
 
 @pytest.mark.anyio

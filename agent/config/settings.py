@@ -5,7 +5,6 @@ Every setting has one name: `state_dir` in the file, `ISOCHRONE_STATE_DIR` outsi
 
 import difflib
 import re
-import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from agent.config.origin import parse_origin
 from agent.errors import ConfigError
 from isochrone.durations import parse_duration
 from isochrone.names import printable
@@ -25,7 +25,6 @@ MAX_SETTINGS_BYTES: Final = 64 * 1024
 
 _SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?")
 _SIZE_UNITS: Final = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_TOKEN: Final = re.compile(r"isoa_[A-Za-z0-9-]{1,64}_[A-Za-z0-9_-]{16,128}")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -72,34 +71,6 @@ def default_state_dir(environment: Mapping[str, str]) -> Path:
         return Path(given.partition(":")[0])
     home = environment.get("XDG_STATE_HOME") or str(Path(environment.get("HOME") or "/") / ".local" / "state")
     return Path(home) / "isochrone"
-
-
-def read_credential(path: Path) -> str:
-    """Return the agent's token; raise ConfigError if the file is unreadable, open to everybody, or holds none."""
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="ascii").strip()
-    except OSError as exc:
-        raise ConfigError(f"{path}: the credential cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path}: holds no credential: it is not ASCII text") from exc
-    if stat.S_IMODE(mode) & (stat.S_IROTH | stat.S_IWOTH):
-        raise ConfigError(
-            f"{path}: everybody may read this credential (mode {stat.S_IMODE(mode):04o}): chmod 600 {path}"
-        )
-    if _TOKEN.fullmatch(text) is None:
-        raise ConfigError(f"{path}: holds no credential: expected one line isoa_<id>_<secret> (value not shown)")
-    return text
-
-
-def origin_of(url: str) -> str:
-    """Return scheme://host:port of `url`, lower case, port always told; raise ValueError if it has none."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{printable(url, limit=100)!r} is no address: write http:// or https:// and a host")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    return f"{parts.scheme}://{host}:{port}"
 
 
 def read_settings(path: Path) -> dict[str, object]:
@@ -172,7 +143,7 @@ def _url(value: object) -> str:
         raise ValueError("carries a user name or password (not shown): the credential file holds what is needed")
     if parts.query or parts.fragment:
         raise ValueError(f"{_shown(text)} has a query or a fragment: write the collector's address alone")
-    origin_of(text)
+    parse_origin(text)
     return text.rstrip("/")
 
 
@@ -209,7 +180,7 @@ def _origins(value: object) -> tuple[str, ...]:
         raise ValueError(
             f"{_shown(value)} is no list of origins, as in https://api.openai.com,https://example.org:8443"
         )
-    return tuple(origin_of(item.strip()) for item in items if item.strip())
+    return tuple(str(parse_origin(item.strip())) for item in items if item.strip())
 
 
 def _level(value: object) -> str:

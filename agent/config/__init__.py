@@ -1,0 +1,31 @@
+"""What the operator of this agent decided: settings, secrets in files, addresses."""
+
+from agent.config.credentials import Private, read_credential, read_key
+from agent.config.origin import DEFAULT_PORTS, Origin, parse_origin
+from agent.config.settings import (
+    ENVIRONMENT_PREFIX,
+    MAX_FLUSH_SECONDS,
+    MIN_FLUSH_SECONDS,
+    SETTINGS,
+    Settings,
+    default_state_dir,
+    load_settings,
+    read_settings,
+)
+
+__all__ = [
+    "DEFAULT_PORTS",
+    "ENVIRONMENT_PREFIX",
+    "MAX_FLUSH_SECONDS",
+    "MIN_FLUSH_SECONDS",
+    "SETTINGS",
+    "Origin",
+    "Private",
+    "Settings",
+    "default_state_dir",
+    "load_settings",
+    "parse_origin",
+    "read_credential",
+    "read_key",
+    "read_settings",
+]
