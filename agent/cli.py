@@ -1,6 +1,7 @@
 """The command line `isochrone-agent`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -9,10 +10,12 @@ from agent.commands import check_config, probe, run, simulate
 from agent.telemetry import package_version
 
 COMMANDS: Final = (run, probe, simulate, check_config)
+INTERRUPTED: Final = 130
+"""As the shell tells of a program that Ctrl-C ended: who reads our output ends us by leaving, as `| head` does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code; 2 for wrong usage."""
+    """Run one subcommand and return its exit code; 2 for wrong usage, 130 when nobody reads its output any more."""
     parser = argparse.ArgumentParser(
         prog="isochrone-agent", description="Measures how long users wait for an AI endpoint, from where they are."
     )
@@ -22,7 +25,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
     entry: Callable[[argparse.Namespace], int] = parsed.run
-    return entry(parsed)
+    try:
+        return entry(parsed)
+    except BrokenPipeError:
+        return INTERRUPTED
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Let go of what nobody reads any more: at its end, Python would complain of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

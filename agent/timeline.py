@@ -69,7 +69,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 def pace(arrivals: Sequence[TokenArrival], usage: Usage) -> Pace:
     """Return how `arrivals`, in order of time, came."""
-    tokens = _tokens(arrivals, usage)
+    tokens = count_tokens(arrivals, usage)
     gaps_ns = [later.at_ns - earlier.at_ns for earlier, later in pairwise(arrivals)]
     stall_seconds = max(gaps_ns) / 1e9 if gaps_ns else None
     streamed = _streamed_tokens(arrivals, tokens)
@@ -90,7 +90,8 @@ def is_buffered(arrivals: Sequence[TokenArrival], streamed_tokens: int) -> bool:
     return close >= BUFFERED_SHARE * (len(arrivals) - 1)
 
 
-def _tokens(arrivals: Sequence[TokenArrival], usage: Usage) -> Tokens:
+def count_tokens(arrivals: Sequence[TokenArrival], usage: Usage) -> Tokens:
+    """Return what came by the provider's word, else by the arrivals; of a stream that broke off, what came so far."""
     given = usage.output is not None and usage.output > 0
     return Tokens(
         source=TokenSource.USAGE if given else TokenSource.ARRIVALS,

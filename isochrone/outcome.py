@@ -36,10 +36,12 @@ class Prober(StrEnum):
 
 
 class Connection(StrEnum):
-    """Whether the probe opened its connection or reused one: what happened, not what was intended."""
+    """What the probe's clock holds: what happened, not what was intended."""
 
     COLD = "cold"
+    """The opening of the connection, whole or as far as it came."""
     WARM = "warm"
+    """The request alone, on a connection that stood before: kept from an earlier probe, or opened beforehand."""
 
 
 class RttMethod(StrEnum):
@@ -83,8 +85,12 @@ class Flag(StrEnum):
 
     LATE_START = "late_start"
     LOOP_LAG = "loop_lag"
+    """The agent's event loop was held up during the probe."""
     THROTTLED = "throttled"
+    """The agent's control group was denied the processor during the probe."""
     CLOCK_UNSYNCHRONIZED = "clock_unsynchronized"
+    """The kernel no longer vouches for the agent's wall clock, as it once did."""
     BUFFERED = "buffered"
     BELOW_FLOOR = "below_floor"
+    """Never set by an agent: it takes the locations of both ends, which an agent does not know."""
     RETRANSMITS = "retransmits"

@@ -1,8 +1,11 @@
 """One attempt in, one `Result` out. Never retried, never raising for what an endpoint does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import msgspec
 
 from agent.clock import Clock
+from agent.host import Host
 from agent.probes.inference import InferenceProbe
 from agent.probes.pool import Pool
 from agent.probes.rtt import RttProbe
@@ -13,12 +16,13 @@ from isochrone.result import Result
 
 
 class Probes:
-    """Runs probes; keeps the warm connections between them."""
+    """Runs probes; keeps the warm connections between them; flags what the machine did to each."""
 
-    def __init__(self, clock: Clock, resolve_key: Callable[[ApiKey], str]) -> None:
+    def __init__(self, clock: Clock, resolve_key: Callable[[ApiKey], str], *, host: Host | None = None) -> None:
         self._clock = clock
         self._resolve_key = resolve_key
         self._pool = Pool()
+        self._host = host or Host()
         self._prepared = False
 
     async def run(self, target: Assignment) -> Result:
@@ -28,11 +32,22 @@ class Probes:
             await prepare()
         if target.url.startswith("https:"):
             tls_context()  # 20 to 50 ms the first time: before the clock starts
-        if target.options.prober is Prober.RTT:
-            return await RttProbe(target, clock=self._clock, pool=self._pool).run()
-        probe = InferenceProbe(target, clock=self._clock, pool=self._pool, resolve_key=self._resolve_key)
-        return await probe.run()
+        with self._host.watch() as watch:
+            result = await self._run(target)
+        if not watch.flags:
+            return result
+        return msgspec.structs.replace(result, flags=tuple(sorted({*result.flags, *watch.flags})))
+
+    def retain(self, targets: Iterable[Assignment]) -> None:
+        """Close the warm connections of all but `targets`; probes still in flight keep none for the others."""
+        self._pool.retain(targets)
 
     async def close(self) -> None:
         """Close the warm connections."""
         self._pool.close()
+
+    async def _run(self, target: Assignment) -> Result:
+        if target.options.prober is Prober.RTT:
+            return await RttProbe(target, clock=self._clock, pool=self._pool).run()
+        probe = InferenceProbe(target, clock=self._clock, pool=self._pool, resolve_key=self._resolve_key)
+        return await probe.run()

@@ -93,12 +93,20 @@ class Attempt:
         self._moments[name] = arrival.at_ns
 
     def mark_request(self, link: Link, *, answered_ns: int | None = None) -> None:
-        """Mark when the request left, if it did; never after its answer came, however late we were told."""
+        """Mark when the request left, if it did; never after its answer came, however late we were told.
+
+        Of a request that did not leave whole, only the start is marked.
+        """
         started_ns, sent_ns = link.http.started_ns, link.http.sent_ns
-        if started_ns is None or sent_ns is None:
+        if started_ns is None:
             return
         self.mark("request_started", started_ns)
-        self.mark("request_sent", sent_ns if answered_ns is None else max(started_ns, min(sent_ns, answered_ns)))
+        if sent_ns is not None:
+            self.mark("request_sent", sent_ns if answered_ns is None else max(started_ns, min(sent_ns, answered_ns)))
+
+    def forget_marks(self) -> None:
+        """Begin anew with the marks: what came so far was before the start."""
+        self._moments.clear()
 
     def has(self, name: str) -> bool:
         """Return whether the moment came."""

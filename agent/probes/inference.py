@@ -2,11 +2,15 @@
 
     cold: look-up, TCP, TLS, request      warm: the connection stands before the clock starts
 
-A failure has no latency: it keeps the marks that it reached, its outcome and one line of reason. Neither key nor prompt
-nor answer ever stands in a result.
+Where no warm connection was kept, one is opened before the clock starts. If that fails, the probe was a cold one that
+failed, with the marks of the opening.
+
+A failure has no latency: it keeps the marks that it reached, its outcome and one line of reason, and the tokens that
+came, which are to be paid for. Neither key nor prompt nor answer ever stands in a result.
 """
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -20,10 +24,10 @@ from agent.probes.pool import Pool
 from agent.probes.reading import StreamReader
 from agent.probes.status import check_answer
 from agent.providers import PROVIDERS, Request, WireFormat
-from agent.timeline import pace
+from agent.timeline import Usage, count_tokens, pace
 from agent.transport import Answer, Failure, Origin, parse_origin
 from isochrone.config import ApiKey, Assignment, InferenceOptions
-from isochrone.marks import answer_ttft_seconds, components, setup_seconds, ttft_seconds
+from isochrone.marks import Components, answer_ttft_seconds, components, setup_seconds, ttft_seconds
 from isochrone.outcome import Connection, Flag, Outcome, Prober
 from isochrone.result import Result
 
@@ -98,16 +102,16 @@ class InferenceProbe:
 
     async def _connect(self, origin: Origin, deadline: Deadline) -> Link:
         """Return a connection; a warm one stands before the clock starts, opened now if none was kept."""
-        attempt = self._attempt
-        if self._options.connection is Connection.COLD:
+        attempt, warm = self._attempt, self._options.connection is Connection.WARM
+        link = self._pool.take(self._target) if warm else None
+        if link is None:
             attempt.connection = Connection.COLD
             attempt.origin_ns = attempt.clock.monotonic_ns()
-            return await open_link(origin, attempt, deadline)
+            link = await open_link(origin, attempt, deadline)
+        if not warm:
+            return link
         attempt.connection = Connection.WARM
-        link = self._pool.take(self._target)
-        if link is None:
-            beforehand = Attempt(self._target, Prober.INFERENCE, clock=attempt.clock)
-            link = await open_link(origin, beforehand, deadline)
+        attempt.forget_marks()
         attempt.address = link.address
         info = link.http.stream.tcp_info()
         self._retransmits_before = 0 if info is None else info.retransmits
@@ -151,7 +155,11 @@ class InferenceProbe:
         words = failure.words
         for secret in self._secrets:
             words = words.replace(secret, "***") if secret else words
-        return self._attempt.result(Failure(failure.outcome, words))
+        result = self._attempt.result(Failure(failure.outcome, words))
+        reader = self._reader
+        if reader is None or (not reader.arrivals and reader.usage == Usage()):
+            return result
+        return msgspec.structs.replace(result, tokens=count_tokens(reader.arrivals, reader.usage))
 
     def _good(self) -> Result:
         attempt, reader, link = self._attempt, self._reader, self._link
@@ -165,6 +173,9 @@ class InferenceProbe:
             attempt.flags.add(Flag.BUFFERED)
         rtt_seconds, rtt_source = link.round_trip()
         marks = attempt.marks()
+        parts = components(marks, rtt_seconds=rtt_seconds)
+        if parts is not None and not add_up(parts, marks.end):
+            return self._failed(Failure(Outcome.OTHER, "the parts do not add up to the duration: a fault of ours"))
         return msgspec.structs.replace(
             attempt.result(),
             duration_seconds=marks.end,
@@ -176,7 +187,7 @@ class InferenceProbe:
             tpot_seconds=rhythm.tpot_seconds,
             tokens_per_second=rhythm.tokens_per_second,
             stall_seconds=rhythm.stall_seconds,
-            components=components(marks, rtt_seconds=rtt_seconds),
+            components=parts,
             tokens=rhythm.tokens,
         )
 
@@ -188,3 +199,9 @@ class InferenceProbe:
             self._pool.keep(self._target, link)
         else:
             link.http.close()
+
+
+def add_up(parts: Components, duration_seconds: float | None) -> bool:
+    """Return whether the components make up the duration: they are promised to, always."""
+    total = parts.network_seconds + parts.model_seconds + parts.streaming_seconds
+    return duration_seconds is not None and math.isclose(total, duration_seconds, rel_tol=1e-9, abs_tol=1e-9)

@@ -1,7 +1,10 @@
 """Warm connections, one per target, kept between its probes."""
 
+from collections.abc import Iterable
+
 from agent.probes.attempt import Link
-from isochrone.config import Assignment
+from isochrone.config import Assignment, InferenceOptions, RttOptions
+from isochrone.outcome import Connection, Prober, RttMethod
 
 Key = tuple[str, str, str]
 
@@ -11,6 +14,8 @@ class Pool:
 
     def __init__(self) -> None:
         self._links: dict[Key, Link] = {}
+        self._wanted: frozenset[Key] | None = None
+        """None: all."""
 
     def take(self, target: Assignment) -> Link | None:
         """Return the target's link if it still lives."""
@@ -25,10 +30,16 @@ class Pool:
         older = self._links.pop(_key(target), None)
         if older is not None:
             older.http.close()
-        if link.http.usable():
+        if self._wants(_key(target)) and link.http.usable():
             self._links[_key(target)] = link
         else:
             link.http.close()
+
+    def retain(self, targets: Iterable[Assignment]) -> None:
+        """Close the links that no target in `targets` would take, and keep none for others from now on."""
+        self._wanted = frozenset(_key(target) for target in targets if _takes_warm(target))
+        for key in [key for key in self._links if not self._wants(key)]:
+            self._links.pop(key).http.close()
 
     def close(self) -> None:
         """Close all."""
@@ -36,6 +47,16 @@ class Pool:
             link.http.close()
         self._links.clear()
 
+    def _wants(self, key: Key) -> bool:
+        return self._wanted is None or key in self._wanted
+
 
 def _key(target: Assignment) -> Key:
     return target.endpoint, target.module, target.url
+
+
+def _takes_warm(target: Assignment) -> bool:
+    options = target.options
+    if options.prober is Prober.RTT:
+        return (options.rtt or RttOptions()).method is RttMethod.HTTP
+    return (options.inference or InferenceOptions()).connection is Connection.WARM

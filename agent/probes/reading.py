@@ -16,6 +16,8 @@ from isochrone.outcome import Outcome
 
 DRAIN_SECONDS: Final = 0.25
 """How long the end of the body may take after [DONE]: then the connection can be used again."""
+PIECE_BYTES: Final = 4 * 1024
+"""Parsed at once: the smallest events take 3 ms for so many bytes."""
 
 
 class StreamReader:
@@ -56,19 +58,21 @@ class StreamReader:
     async def _follow(self, answer: Answer) -> None:
         async with aclosing(answer.chunks()) as chunks:
             async for chunk in chunks:
-                self._take_all(chunk.data, chunk.arrival)
+                await self._take_all(chunk.data, chunk.arrival, answer)
                 if self.done:
                     break
             if self.done:
                 await _drain(chunks)
 
-    def _take_all(self, data: bytes, arrival: Arrival) -> None:
-        try:
-            events = self._parser.feed(data)
-        except SseError as exc:
-            raise Failure(Outcome.PROTOCOL, str(exc)) from exc
-        for event in events:
-            self._take(event, arrival)
+    async def _take_all(self, data: bytes, arrival: Arrival, answer: Answer) -> None:
+        for start in range(0, len(data), PIECE_BYTES):
+            try:
+                events = self._parser.feed(data[start : start + PIECE_BYTES])
+            except SseError as exc:
+                raise Failure(Outcome.PROTOCOL, str(exc)) from exc
+            for event in events:
+                self._take(event, arrival)
+            await answer.breathe()
 
     def _close(self, answer: Answer) -> None:
         if self.done:

@@ -1,6 +1,7 @@
 """HTTP/1.1 over one connection of ours: httpcore speaks it, the stream below tells when each piece came.
 
-Bounds: a head of 100 KiB (h11) and 128 fields, a body of 16 MiB. No redirect is followed, no encoding asked for.
+Bounds, of what came over the wire: 128 KiB until the head is complete (interim answers included; one head at most
+100 KiB, says h11) and 128 fields; 16 MiB in all. No redirect is followed, no encoding asked for.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
@@ -10,12 +11,16 @@ from typing import Final, cast
 import httpcore
 import msgspec
 
-from agent.transport.dial import Origin, Stream
+from agent.config import Origin
+from agent.transport.dial import Stream
 from agent.transport.failure import Failure, why
 from agent.transport.stream import Arrival
 from isochrone.outcome import Outcome
 
-MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+MAX_HEAD_BYTES: Final = 128 * 1024
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+HEAD_READ_BYTES: Final = 8 * 1024
+"""Read at once before the head is complete: httpcore takes all interim answers of one read without a pause (20 ms)."""
 MAX_HEADERS: Final = 128
 USER_AGENT: Final = "isochrone-agent"
 
@@ -38,15 +43,26 @@ class _Held(httpcore.AsyncNetworkStream):
         self.sent_ns: int | None = None
         self.first: Arrival | None = None
         """The first bytes of the answer."""
+        self._received = 0
+        self._in_head = True
 
     def expect_request(self) -> None:
         self._head, self._expected = None, True
         self.started_ns = self.sent_ns = self.first = None
+        self._received, self._in_head = 0, True
+
+    def expect_body(self) -> None:
+        self._in_head = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's signature
-        data = await self.lower.read(max_bytes, timeout)
+        data = await self.lower.read(min(max_bytes, HEAD_READ_BYTES) if self._in_head else max_bytes, timeout)
         if self.first is None:
             self.first = self.lower.arrival
+        self._received += len(data)
+        if self._in_head and self._received > MAX_HEAD_BYTES:
+            raise Failure(Outcome.PROTOCOL, f"{MAX_HEAD_BYTES} bytes came without a response head")
+        if self._received > MAX_ANSWER_BYTES:
+            raise Failure(Outcome.PROTOCOL, f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  httpcore's signature
@@ -84,14 +100,11 @@ class Answer(msgspec.Struct, kw_only=True):
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """Yield the body's pieces as they come; raises Failure (truncated, protocol) when it does not come whole."""
-        total = 0
         try:
             async with aclosing(_iterate(self._response)) as pieces:
                 async for data in pieces:
-                    total += len(data)
-                    if total > MAX_BODY_BYTES:
-                        raise Failure(Outcome.PROTOCOL, f"the answer is longer than {MAX_BODY_BYTES} bytes")
                     yield Chunk(data=data, arrival=self._held.lower.arrival or self.complete)
+                    await self.breathe()
         except httpcore.RemoteProtocolError as exc:
             if "peer closed" in str(exc):
                 raise Failure(Outcome.TRUNCATED, "the connection was closed in the middle of the answer") from exc
@@ -108,6 +121,10 @@ class Answer(msgspec.Struct, kw_only=True):
                 if len(whole) >= limit:
                     break
         return bytes(whole[:limit])
+
+    async def breathe(self) -> None:
+        """Let others run if the answer, which comes faster than it is read, has held the loop for long."""
+        await self._held.lower.breathe()
 
     async def close(self) -> None:
         """Let go of the response: the connection stays usable only if the body was read to its end."""
@@ -180,9 +197,13 @@ class HttpConnection:
 
     async def _answer(self, response: httpcore.Response) -> Answer:
         complete, first = self.stream.arrival, self._held.first
+        self._held.expect_body()
         if complete is None or first is None or len(response.headers) > MAX_HEADERS:
             await response.aclose()
             raise Failure(Outcome.PROTOCOL, f"the answer has more than {MAX_HEADERS} header fields")
+        if self.started_ns is not None and first.at_ns < self.started_ns:
+            await response.aclose()
+            raise Failure(Outcome.PROTOCOL, "the answer came before the request")
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         return Answer(
             status=response.status,

@@ -7,6 +7,9 @@ the time it came, not the time at which it could be read (measured at 3 % loss: 
 stands.
 
 One request leaves in one piece: httpcore writes head and body apart, so the head is held until the body follows.
+
+While data is ready nothing here waits, so nothing else would run, no timeout least of all: a stream that has held the
+loop for `HELD_SECONDS` lets it turn. Not at every read: what comes meanwhile piles up into one stamp.
 """
 
 import asyncio
@@ -27,6 +30,8 @@ CLOCK_STEP_NS: Final = 1_000_000
 """The offset between the clocks is constant to a few µs: more than this is a step of the wall clock."""
 STAMP_SLACK_NS: Final = 20_000
 """What reading two clocks one after the other can err by."""
+HELD_SECONDS: Final = 0.005
+"""A stream of tokens never reaches it; a flood gives the loop two hundred turns a second."""
 LATE_NS: Final = 1_000_000
 """A stamp older than this at its read is looked at again: was the loop busy, or had a segment to wait for a hole?"""
 
@@ -54,20 +59,30 @@ class SocketStream(httpcore.AsyncNetworkStream):
         self._empty_ns = clock.monotonic_ns()
         self._reads = 0
         self._out_of_order = 0
+        self._held_from = self._loop.time()
         self.arrival: Arrival | None = None
         """Of the latest read."""
         self.sent_ns: int | None = None
+        """None as long as the latest write has not ended, or if it failed."""
         self.started_ns: int | None = None
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109  httpcore's signature
         """Return what came, b"" at the end of the stream."""
+        await self.breathe()
         try:
             return self._receive(max_bytes)
         except BlockingIOError:
             return await self._when_readable(lambda: self._receive(max_bytes))
 
+    async def breathe(self) -> None:
+        """Let others run if this stream has held the loop for `HELD_SECONDS` since it last had to wait."""
+        if self._loop.time() - self._held_from >= HELD_SECONDS:
+            await asyncio.sleep(0)
+            self._held_from = self._loop.time()
+
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109  httpcore's signature
         """Hand all of `buffer` to the kernel; `started_ns` and `sent_ns` say when that began and ended."""
+        self.sent_ns, self._held_from = None, self._loop.time()
         self.started_ns = self._clock.monotonic_ns()
         view = memoryview(buffer)
         while view:
@@ -133,6 +148,8 @@ class SocketStream(httpcore.AsyncNetworkStream):
         if stamp_ns is None:
             return user
         offset_ns = realtime_offset_ns()
+        if abs(offset_ns - self._offset_ns) > STAMP_SLACK_NS:
+            offset_ns = realtime_offset_ns()  # rather than a step, something ran between the readings of the clocks
         stepped = abs(offset_ns - self._offset_ns) > CLOCK_STEP_NS
         self._offset_ns = offset_ns
         at_ns = stamp_ns - offset_ns
@@ -140,7 +157,9 @@ class SocketStream(httpcore.AsyncNetworkStream):
             return user
         if read_ns - at_ns > LATE_NS and self._had_a_hole():
             return user
-        return Arrival(at_ns=min(at_ns, read_ns), clock=ClockSource.KERNEL, read=self._reads)
+        # Where the latest read was timed by our own clock, a stamp that is right can lie before it.
+        earliest_ns = at_ns if self.arrival is None else self.arrival.at_ns
+        return Arrival(at_ns=max(earliest_ns, min(at_ns, read_ns)), clock=ClockSource.KERNEL, read=self._reads)
 
     def _had_a_hole(self) -> bool:
         info = self.tcp_info()
@@ -154,6 +173,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
             return await ready
         finally:
             self._loop.remove_reader(self._sock)
+            self._held_from = self._loop.time()
 
     async def _when_writable(self) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
@@ -162,6 +182,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
             await ready
         finally:
             self._loop.remove_writer(self._sock)
+            self._held_from = self._loop.time()
 
 
 def _attempt_once(ready: asyncio.Future[T], attempt: Callable[[], T]) -> None:

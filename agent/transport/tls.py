@@ -69,6 +69,7 @@ class TlsStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002, ASYNC109  httpcore's signature
         """Return what came, b"" at the end of the stream (with or without a closing alert: HTTP frames itself)."""
+        await self.breathe()
         while True:
             try:
                 return self._object.read(max_bytes)
@@ -77,6 +78,10 @@ class TlsStream(httpcore.AsyncNetworkStream):
                 await self._feed()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
+
+    async def breathe(self) -> None:
+        """Let others run if this stream has held the loop for long."""
+        await self._lower.breathe()
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109  httpcore's signature
         """Encrypt all of `buffer` and hand it to the kernel in one piece."""

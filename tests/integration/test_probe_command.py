@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 AGENT = [sys.executable, "-W", "error", "-c", "from agent.cli import main; raise SystemExit(main())"]
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +85,37 @@ def test_debug_tells_each_moment_and_no_key(url: str) -> None:
     assert "sk-secret" not in done.stdout + done.stderr
 
 
+def test_a_reader_who_leaves_ends_the_command_without_a_complaint(url: str) -> None:
+    command = [*AGENT, "probe", url, "--count", "300", "--json", "--module-option", "count=1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=BUFFERED) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["seq"] == 0
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(30) == 130
+
+
+def test_a_reader_who_was_never_there_costs_no_complaint_at_the_end(tmp_path: Path) -> None:
+    """What is small is written when the program ends: then Python itself would complain."""
+    file = tmp_path / "agent.toml"
+    file.write_text('collector_url = "http://127.0.0.1:8420"\ncredential_file = "/run/credential"\n')
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as nobody:
+        command = [*AGENT, "check-config", str(file)]
+        done = subprocess.run(
+            command, stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=BUFFERED
+        )
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["api.openai.com/v1"], "must begin with http:// or https://"),
-        (["ftp://x/v1"], "must begin with http:// or https://"),
-        (["http://"], "names no host"),
+        (["api.openai.com/v1"], "write http:// or https:// and a host"),
+        (["ftp://x/v1"], "write http:// or https:// and a host"),
+        (["http://"], "write http:// or https:// and a host"),
         (["http://user:word@x/"], "must not hold a user or password"),
         (["http://x/", "--api-key-env", "NOT_SET_ANYWHERE"], "export NOT_SET_ANYWHERE="),
         (["http://x/", "--module-option", "speed=1"], "write KEY=VALUE with one of timeout, method, count"),

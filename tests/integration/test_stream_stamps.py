@@ -2,31 +2,23 @@
 
 import asyncio
 import socket
+import struct
 import sys
 import time
 
 import pytest
 
-from agent.clock import SystemClock
-from agent.transport import Address, connect
+from agent.transport import Arrival
 from agent.transport.kernel import TcpInfo
-from agent.transport.stream import SocketStream
 from isochrone.outcome import ClockSource
+from tests.stamps import pair, stamped_pair
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not stamp")]
 
 
-async def pair(listener: socket.socket) -> tuple[SocketStream, socket.socket]:
-    ip, port = listener.getsockname()
-    address = Address(ip=ip, port=port, version=4, looked_up=False, sockaddr=(ip, port))
-    stream = await connect(address, clock=SystemClock())
-    peer, _ = listener.accept()
-    return stream, peer
-
-
 async def test_a_late_read_still_tells_when_the_data_came() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        stream, peer = await pair(listener)
+        stream, peer = await stamped_pair(listener)
         before = time.monotonic_ns()
         peer.sendall(b"x")
         sent = time.monotonic_ns()
@@ -60,9 +52,36 @@ async def test_a_stamp_from_before_the_socket_was_last_empty_is_not_believed() -
     assert [(arrival.clock, arrival.at_ns) for arrival in (old, stepped, none)] == [(ClockSource.USER, read_ns)] * 3
 
 
-async def test_a_segment_that_waited_for_a_lost_one_is_timed_by_its_read(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stamp_is_never_before_the_arrival_that_came_before_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stream, peer = await pair(listener)
+        read_ns = time.monotonic_ns()
+        stream.arrival = Arrival(at_ns=read_ns - 200_000, clock=ClockSource.USER, read=1)
+        stream._empty_ns = read_ns - 1_000_000  # noqa: SLF001  a read without a stamp cannot be provoked on loopback
+        stamp_ns = stream._offset_ns + read_ns - 500_000  # noqa: SLF001  as above
+        found = stream._judge(stamp_ns, read_ns)  # noqa: SLF001  as above
+        stream.close()
+        peer.close()
+    assert (found.at_ns, found.clock) == (read_ns - 200_000, ClockSource.KERNEL)
+
+
+async def test_a_write_that_failed_was_not_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream, peer = await pair(listener)
+        await stream.write(b"taken")
+        assert stream.sent_ns is not None
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        with pytest.raises(ConnectionError):
+            await stream.write(b"refused")
+        stream.close()
+    assert stream.sent_ns is None
+    assert stream.started_ns is not None
+
+
+async def test_a_segment_that_waited_for_a_lost_one_is_timed_by_its_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream, peer = await stamped_pair(listener)
         counts = iter([1, 1])
 
         def counted() -> TcpInfo:  # loss cannot be provoked on loopback: the kernel's counter is played
