@@ -14,7 +14,7 @@ from collector.store.agents import AgentEntry
 from collector.store.engine import Connection, admin_transaction
 from isochrone.config import Targets, decode_targets, encode_config
 from isochrone.configfile import ConfigFileError, load_targets
-from isochrone.names import check_name
+from isochrone.names import check_name, printable
 from isochrone.outcome import Connection as ConnectionMode
 from isochrone.outcome import Prober
 
@@ -64,10 +64,19 @@ def apply_document(connection: Connection, document: Targets) -> Applied:
 
 
 def current_targets(database_url: str) -> tuple[int, Targets] | None:
-    """Return number and content of the current target file; None before the first. Raise DatabaseUnavailable."""
+    """Return number and content of the current target file; None before the first.
+
+    Raise DatabaseUnavailable, and SettingsError for a file of another release.
+    """
     with admin_transaction(database_url) as connection:
         latest = targets.latest_revision(connection)
-    return None if latest is None else (latest.revision, decode_targets(latest.document.encode()))
+    if latest is None:
+        return None
+    try:
+        return latest.revision, decode_targets(latest.document.encode())
+    except ValueError as exc:
+        text = f"targets of revision {latest.revision} are of another release: apply a file of this one, or upgrade"
+        raise SettingsError(f"{text}: {printable(str(exc))}") from exc
 
 
 def add_agent(

@@ -19,6 +19,7 @@ from collector import admin, api, jobs
 from collector.admin import Applied
 from collector.api.context import Context
 from collector.api.deadlines import BoundedProtocol
+from collector.api.readers import Readers
 from collector.config import Settings
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.jobs import Job
@@ -26,7 +27,7 @@ from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
 from collector.store import migration
 from collector.store.agents import list_agents, record_reports
-from collector.store.engine import AsyncEngine, open_engine, run
+from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
 
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     context = Context(
         settings=settings,
         engine=engine,
+        readers=Readers(engine),
         partitions=Partitions(),
         registry=registry,
         metrics=metrics,
@@ -175,7 +177,7 @@ async def _recall(context: Context) -> None:
     registry = await context.registry.get()
     by_name = {agent.name: agent for agent in registry.rows.agents}
     for entry in await run(context.engine, list_agents):
-        agent = by_name.get(entry.name)
+        agent = by_name.get(entry.agent)
         if agent is not None and agent.id not in context.reports and entry.last_report_at is not None:
             context.metrics.recall(agent, last_report_at=entry.last_report_at, version=entry.version)
 
@@ -225,6 +227,7 @@ def _readiness(engine: AsyncEngine) -> Callable[[], Awaitable[str]]:
     head = migration.head_revision()
 
     async def check() -> str:
+        await run(engine, check_encoding)
         current = await run(engine, migration.current_revision)
         # A revision that this release does not know is a newer release's: migrations run beside the one before.
         if current is None or (current in known and current != head):

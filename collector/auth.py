@@ -12,12 +12,13 @@ from typing import Final
 
 import msgspec
 
+from collector.config import MAX_READ_TOKEN
 from collector.errors import Refused
 
 KEY_ID_BYTES: Final = 8
 SECRET_BYTES: Final = 32
-MAX_TOKEN: Final = 256
-"""Longest token that is looked at, in characters."""
+MAX_HEADER: Final = len("Bearer ") + MAX_READ_TOKEN
+"""Longest header that is looked at, in characters: longer than that of any agent's token."""
 
 _TOKEN: Final = re.compile(r"isoa_([0-9a-f]{16})_([A-Za-z0-9_-]{20,128})")
 _BEARER: Final = re.compile(r"Bearer +([\x21-\x7e]+)", re.IGNORECASE)
@@ -50,7 +51,7 @@ def new_credential() -> NewCredential:
 
 def bearer_token(header: str | None) -> str:
     """Return the token of an `Authorization` header; raise Refused without one."""
-    found = _BEARER.fullmatch(header.strip()) if header is not None and len(header) <= MAX_TOKEN else None
+    found = _BEARER.fullmatch(header.strip()) if header is not None and len(header) <= MAX_HEADER else None
     if found is None:
         raise _unauthorized()
     return found[1]

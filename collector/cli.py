@@ -5,10 +5,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -16,10 +18,15 @@ from collector import admin, app, up
 from collector.config import database_url, load_settings
 from collector.errors import CollectorError, SettingsError, TargetsRefused
 from collector.registry import items_of
-from isochrone.config import Targets, enc_hook
+from isochrone.config import Selector, Targets, enc_hook
+from isochrone.durations import format_duration
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+_WHOLE: Final = frozenset({"agent", "endpoint", "module", "prober", "interval"})
+"""Columns whose words stay in one piece."""
+PIPED_COLUMNS: Final = 200
+"""Width of tables that go to a file or a pipe."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Takes in what agents measure, keeps it in Postgres, exposes metrics.",
         epilog="Settings come from the environment: ISOCHRONE_DATABASE_URL, ISOCHRONE_LISTEN and others.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('isochrone')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up.add_parser(commands)
     serve = _command(commands, "serve", _serve, text="serve agents and readers until told to stop")
@@ -175,13 +183,29 @@ def _agents_list(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(entries)
         return 0
-    table = Table("agent", "region", "labels", "last report", "version", "credentials")
+    table = _table("agent", "region", "labels", "last report", "version", "credentials")
     for e in entries:
         labels = " ".join(f"{key}={value}" for key, value in e.labels.items())
         last = "never" if e.last_report_at is None else e.last_report_at.isoformat(timespec="seconds")
-        table.add_row(e.name, e.region, labels, last, e.version or "", str(e.credentials))
-    Console().print(table)
+        table.add_row(e.agent, e.agent_region, labels, last, e.version or "", str(e.credentials))
+    _console().print(table)
     return 0
+
+
+def _table(*columns: str) -> Table:
+    """Return a table that breaks long words rather than cutting them: a name cut short names nothing."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
+    return table
+
+
+def _console() -> Console:
+    """Return a console that does not break lines where nobody looks at their width."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_COLUMNS
+    return console
 
 
 def _labels(pairs: Sequence[str]) -> dict[str, str]:
@@ -198,18 +222,23 @@ def _print_targets(targets: Targets, *, as_json: bool) -> None:
     if as_json:
         _print_json(targets)
         return
-    table = Table("endpoint", "module", "prober", "interval", "provider", "model", "region", "agents")
+    table = _table("endpoint", "module", "prober", "interval", "provider", "model", "region", "agents")
     for item in items_of(targets):
         provider, model = getattr(item, "provider", None), getattr(item, "model", None)
         region = "" if item.location is None else item.location.region
-        agents = (
-            " ".join((*(item.agents.names or ()), *(item.agents.regions or ()), *(item.agents.labels or ()))) or "all"
-        )
+        agents = _selected(item.agents)
         for name in item.modules:
             module = targets.modules[name]
-            interval = f"{module.interval:g} s"
+            interval = format_duration(module.interval)
             table.add_row(item.name, name, module.prober, interval, provider or "", model or "", region, agents)
-    Console().print(table)
+    _console().print(table)
+
+
+def _selected(selector: Selector) -> str:
+    labels = None if selector.labels is None else tuple(f"{key}={value}" for key, value in selector.labels.items())
+    given = [words for words in (selector.names, selector.regions, labels) if words is not None]
+    # An empty list selects nobody: it may stand in targets that an earlier release took.
+    return " ".join(" ".join(words) or "none" for words in given) or "all"
 
 
 def _print_problems(problems: Sequence[str], *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """The collector's settings: read once from `ISOCHRONE_*`, checked, frozen."""
 
+import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,11 @@ DEFAULT_FLUSH_SECONDS: Final = 10.0
 DEFAULT_LATE_SECONDS: Final = 300.0
 """A result older than this at ingest is stored, and left out of the live metrics."""
 MAX_PORT: Final = 65_535
+MAX_READ_TOKEN: Final = 249
+"""Longest read token, in characters."""
+
+_READ_TOKEN: Final = re.compile(rf"[\x21-\x7e]{{1,{MAX_READ_TOKEN}}}")
+"""What can stand in a header behind `Bearer`."""
 
 _T = TypeVar("_T")
 
@@ -76,6 +82,10 @@ def parse_listen(text: str) -> Listen:
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
         raise ValueError("write host:port, as in 127.0.0.1:8420")
+    try:
+        host.encode("idna")  # as the resolver will: it raises what no caller there expects
+    except UnicodeError as exc:
+        raise ValueError(f"{host!r} is no name of a host") from exc
     return Listen(host, int(port))
 
 
@@ -107,4 +117,9 @@ def _token_digest(path: str | None) -> str | None:
         raise SettingsError(f"ISOCHRONE_READ_TOKEN_FILE={path!r} cannot be read: {exc}") from exc
     if not token:
         raise SettingsError(f"ISOCHRONE_READ_TOKEN_FILE={path!r} is empty: write the token into it")
+    if _READ_TOKEN.fullmatch(token) is None:
+        raise SettingsError(
+            f"ISOCHRONE_READ_TOKEN_FILE={path!r} holds no token that a header can carry: write 1 to {MAX_READ_TOKEN}"
+            " characters of printable ASCII without spaces"
+        )
     return sha256(token.encode()).hexdigest()

@@ -249,6 +249,7 @@ def _run_initdb(fresh: Path, programs: Path, owner: _Owner | None) -> None:
             text=True,
             timeout=INIT_SECONDS,
             cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C"},  # ours may hold secrets
             start_new_session=True,
             user=None if owner is None else owner.uid,
             group=None if owner is None else owner.gid,

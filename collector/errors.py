@@ -5,7 +5,9 @@ CollectorError
 |   +-- TargetsRefused    a target file with problems: nothing was changed
 +-- NameTaken             an agent of that name exists
 +-- SchemaBehind          the database is not at the revision of this release
++-- DatabaseUnfit         the database is none that results can be kept in
 +-- DatabaseUnavailable   the database is at fault, not the data: try again (503)
+|   +-- StatementTooSlow  it gave up on one statement; for a reader: too much was asked for
 +-- Refused               a request that breaks a rule; `kind` names its problem (collector/api/problems.py)
 """
 
@@ -34,8 +36,16 @@ class SchemaBehind(CollectorError):
     """The database is not at the revision that this release needs."""
 
 
+class DatabaseUnfit(CollectorError):
+    """The database answers, and is none that results can be kept in. The operator chooses another."""
+
+
 class DatabaseUnavailable(CollectorError):
     """The database does not answer, is full, read-only or overloaded. Nothing was stored; trying again is right."""
+
+
+class StatementTooSlow(DatabaseUnavailable):
+    """The database gave up on one statement at its own time limit, and serves others."""
 
 
 class Refused(CollectorError):

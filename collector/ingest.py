@@ -4,8 +4,8 @@ The order is a promise: ledger row and results in one transaction, commit, then 
 """
 
 import math
-from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -13,11 +13,20 @@ import msgspec
 from msgspec.structs import astuple
 
 from collector import schema
-from collector.registry import AgentRow, TargetRow
+from collector.errors import DatabaseUnavailable
+from collector.registry import AgentRow, Known
 from collector.store.engine import AsyncEngine
 from collector.store.partitions import Partitions
-from collector.store.results import LedgerRow, MissingPartition, Repeated, Row, store_batch
-from isochrone.batch import Rejected
+from collector.store.results import (
+    LedgerRow,
+    MissingPartition,
+    Repeated,
+    Row,
+    UnstorableRow,
+    store_batch,
+    unstorable_rows,
+)
+from isochrone.batch import Batch, Rejected
 from isochrone.outcome import Flag
 from isochrone.result import Result
 from isochrone.wire import Decoded
@@ -26,6 +35,9 @@ MAX_AGE_SECONDS: Final = 7 * 86_400.0
 """Older results are refused: an agent keeps none so long."""
 MAX_AHEAD_SECONDS: Final = 600.0
 """As Prometheus: results from farther in the future are refused."""
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+"""What an agent's wall clock may claim: a wrong clock is kept, a stamp that readers cannot hold is not."""
 MAX_SEQ: Final = 2**62
 
 _EPOCH_2000_MICROSECONDS: Final = 946_684_800 * 1_000_000
@@ -39,6 +51,12 @@ class RejectReason(StrEnum):
     UNKNOWN_TARGET = "unknown_target"
     TOO_OLD = "too_old"
     FUTURE = "future"
+    WRONG_PROBER = "wrong_prober"
+    """Its module measures something else."""
+    STARTED_AT = "started_at_out_of_range"
+    """The agent's wall clock says a year before 1970 or after 2199."""
+    UNSTORABLE = "unstorable"
+    """The database refuses this very row."""
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -66,15 +84,34 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sender(msgspec.Struct, frozen=True, kw_only=True):
-    """Who sent the batch, and the targets of which it may speak, by (endpoint, module)."""
+    """Who sent the batch, and the targets of which it may speak, as `Registry.known_targets` has them."""
 
     agent: AgentRow
-    targets: Mapping[tuple[str, str], TargetRow]
+    targets: Mapping[tuple[str, str, int | None], Known]
+
+
+class Moments(msgspec.Struct, frozen=True, kw_only=True):
+    """When a batch came, by the collector's clock."""
+
+    came_at: datetime
+    """Its headers: ages count from here, however long the body took."""
+    received_at: datetime
+    """Its body is here and decoded: the order in which followers read."""
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger keeps of a batch beside its counts."""
+
+    agent_id: int
+    batch: Batch
+    received_at: datetime
 
 
 class Ingested(msgspec.Struct, frozen=True, kw_only=True):
     """What was done with a batch."""
 
+    plan: Plan
+    """As it was stored."""
     accepted: int
     duplicate: int
     late: int
@@ -101,75 +138,112 @@ _NO_TOKENS: Final = (None,) * 6
 _rejected_decoder = msgspec.json.Decoder(tuple[Rejected, ...])
 
 
-async def ingest(engine: AsyncEngine, partitions: Partitions, *, plan: Plan, ledger: LedgerRow) -> Ingested:
-    """Store the plan once; a repeat stores nothing and is answered as before. Raise DatabaseUnavailable."""
+async def ingest(engine: AsyncEngine, partitions: Partitions, *, plan: Plan, ledger: Ledger) -> Ingested:
+    """Store the plan once; a repeat stores nothing and is answered as before. Raise DatabaseUnavailable.
+
+    A row that the database refuses is rejected by name, and does not hold the others.
+    """
     await partitions.ensure(engine, plan.days)
     try:
-        repeated = await store_batch(engine, ledger, plan.rows)
+        return await _store(engine, plan, ledger)
     except MissingPartition:
         partitions.forget()
         await partitions.ensure(engine, plan.days)
-        repeated = await store_batch(engine, ledger, plan.rows)
-    if repeated is not None:
-        return _repeat(repeated)
-    return Ingested(accepted=len(plan.rows), duplicate=0, late=plan.late, rejected=plan.rejected)
+    except UnstorableRow:
+        plan = without(plan, await unstorable_rows(engine, plan.rows))
+    try:
+        return await _store(engine, plan, ledger)
+    except UnstorableRow as exc:
+        raise DatabaseUnavailable(f"the database refuses rows and does not say which: {exc}") from exc
 
 
-def plan_batch(decoded: Decoded, sender: Sender, *, received_at: datetime, late_seconds: float) -> Plan:
+def plan_batch(decoded: Decoded, sender: Sender, *, moments: Moments, late_seconds: float) -> Plan:
     """Return the rows of the good results, and every refused one by name."""
     batch = decoded.batch
     plan = Plan(rows=[], taken=[], rejected=(), reasons={}, days=set())
     rejected = [_storable(one) for one in decoded.rejected]
-    age_of = _age_by(received_at, batch.sent_boottime_seconds)
-    row_of = _row_maker(received_at, batch_id=batch.batch_id.bytes, boot_id=batch.boot_id.bytes, agent=sender.agent)
+    age_of = _age_by(moments.came_at, batch.sent_boottime_seconds)
+    row_of = _row_maker(moments, batch_id=batch.batch_id.bytes, boot_id=batch.boot_id.bytes, agent=sender.agent)
     refused_before = {one.index for one in rejected}
     indices = (index for index in range(len(batch.results) + len(rejected)) if index not in refused_before)
+    known_at = sender.targets.get
     for index, result in zip(indices, batch.results, strict=True):
-        target = sender.targets.get((result.endpoint, result.module))
+        endpoint, module = result.endpoint, result.module
+        known = known_at((endpoint, module, result.config_revision)) or known_at((endpoint, module, None))
         age = age_of(result)
-        reason = _reason_against(target, age)
-        if target is None or reason is not None:
+        reason = _reason_against(result, known, age)
+        if known is None or reason is not None:
             rejected.append(Rejected(seq=result.seq, index=index, reason=reason or RejectReason.UNKNOWN_TARGET))
             continue
-        plan.rows.append(row_of(result, target.id, age))
-        plan.taken.append(Taken(result, target.id, age, age > late_seconds))
-    plan.days.update(_days(plan.taken, received_at))
+        target_id = known.target.id
+        plan.rows.append(row_of(result, target_id, age))
+        plan.taken.append(Taken(result, target_id, age, age > late_seconds))
+    plan.days.update(_days(plan.taken, moments.came_at))
     reasons = _count_reasons(rejected, invalid=len(decoded.rejected))
     return msgspec.structs.replace(plan, rejected=tuple(rejected), reasons=reasons)
 
 
-def ledger_row(decoded: Decoded, plan: Plan, *, agent_id: int, received_at: datetime) -> LedgerRow:
-    """Return the ledger's row of a plan."""
+def without(plan: Plan, places: Collection[int]) -> Plan:
+    """Return the plan with the rows at `places` rejected as unstorable."""
+    if not places:
+        return plan
+    refused = {one.index for one in plan.rejected}
+    indices = [index for index in range(len(plan.rows) + len(plan.rejected)) if index not in refused]
+    rejected = tuple(
+        Rejected(seq=plan.taken[place].result.seq, index=indices[place], reason=RejectReason.UNSTORABLE)
+        for place in places
+    )
+    return msgspec.structs.replace(
+        plan,
+        rows=[row for place, row in enumerate(plan.rows) if place not in places],
+        taken=[one for place, one in enumerate(plan.taken) if place not in places],
+        rejected=(*plan.rejected, *rejected),
+        reasons={**plan.reasons, RejectReason.UNSTORABLE: len(rejected)},
+    )
+
+
+async def _store(engine: AsyncEngine, plan: Plan, ledger: Ledger) -> Ingested:
+    repeated = await store_batch(engine, _ledger_row(ledger, plan), plan.rows)
+    if repeated is not None:
+        return _repeat(plan, repeated)
+    return Ingested(plan=plan, accepted=len(plan.rows), duplicate=0, late=plan.late, rejected=plan.rejected)
+
+
+def _ledger_row(ledger: Ledger, plan: Plan) -> LedgerRow:
     return LedgerRow(
-        agent_id=agent_id,
-        batch_id=decoded.batch.batch_id,
-        boot_id=decoded.batch.boot_id,
-        received_at=received_at,
+        agent_id=ledger.agent_id,
+        batch_id=ledger.batch.batch_id,
+        boot_id=ledger.batch.boot_id,
+        received_at=ledger.received_at,
         accepted=len(plan.rows),
         late=plan.late,
         rejected=msgspec.json.encode(plan.rejected).decode() if plan.rejected else None,
     )
 
 
-def _repeat(repeated: Repeated) -> Ingested:
+def _repeat(plan: Plan, repeated: Repeated) -> Ingested:
     rejected = () if repeated.rejected is None else _rejected_decoder.decode(repeated.rejected)
-    return Ingested(accepted=0, duplicate=repeated.accepted, late=0, rejected=rejected, repeated=True)
+    return Ingested(plan=plan, accepted=0, duplicate=repeated.accepted, late=0, rejected=rejected, repeated=True)
 
 
-def _age_by(received_at: datetime, sent_boottime: float | None) -> Callable[[Result], float]:
+def _age_by(came_at: datetime, sent_boottime: float | None) -> Callable[[Result], float]:
     """Return how to tell a result's age: by the agent's CLOCK_BOOTTIME where it holds, else by its wall clock."""
     if sent_boottime is not None:
         return lambda result: sent_boottime - result.started_boottime_seconds
-    return lambda result: (received_at - result.started_at).total_seconds()
+    return lambda result: (came_at - result.started_at).total_seconds()
 
 
-def _reason_against(target: TargetRow | None, age_seconds: float) -> RejectReason | None:
-    if target is None:
+def _reason_against(result: Result, known: Known | None, age_seconds: float) -> RejectReason | None:
+    if known is None:
         return RejectReason.UNKNOWN_TARGET
+    if result.prober is not known.prober:
+        return RejectReason.WRONG_PROBER
     if age_seconds > MAX_AGE_SECONDS:
         return RejectReason.TOO_OLD
     if age_seconds < -MAX_AHEAD_SECONDS:
         return RejectReason.FUTURE
+    if not EARLIEST <= result.started_at < LATEST:
+        return RejectReason.STARTED_AT
     return None
 
 
@@ -181,12 +255,12 @@ def _count_reasons(rejected: list[Rejected], *, invalid: int) -> dict[RejectReas
     return counts
 
 
-def _days(taken: list[Taken], received_at: datetime) -> set[date]:
+def _days(taken: list[Taken], came_at: datetime) -> set[date]:
     if not taken:
         return set()
     ages = [one.age_seconds for one in taken]
-    first = (received_at - timedelta(seconds=max(ages))).date()
-    last = (received_at - timedelta(seconds=min(ages))).date()
+    first = (came_at - timedelta(seconds=max(ages))).date()
+    last = (came_at - timedelta(seconds=min(ages))).date()
     return {first + timedelta(days=n) for n in range((last - first).days + 1)}
 
 
@@ -202,16 +276,16 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _row_maker(
-    received_at: datetime, *, batch_id: bytes, boot_id: bytes, agent: AgentRow
+    moments: Moments, *, batch_id: bytes, boot_id: bytes, agent: AgentRow
 ) -> Callable[[Result, int, float], Row]:
     """Return the function that makes one row; what all rows of a batch share is worked out once."""
-    received = _microseconds(received_at)
+    came, received = _microseconds(moments.came_at), _microseconds(moments.received_at)
     agent_id, region_id = agent.id, agent.region.id
 
     def row_of(result: Result, target_id: int, age_seconds: float) -> Row:
         tokens, pings, components = result.tokens, result.pings, result.components
         return (
-            received - math.floor(age_seconds * 1e6),
+            came - math.floor(age_seconds * 1e6),
             _microseconds(result.started_at),
             received,
             result.started_boottime_seconds,

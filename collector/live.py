@@ -23,7 +23,8 @@ BAR_CELLS: Final = 14
 NARROW_COLUMNS: Final = 96
 """Below this width the bar is left out."""
 PLAIN_COLUMNS: Final = 110
-COMPONENTS: Final = (("network", "cyan"), ("model", "magenta"), ("streaming", "green"))
+COMPONENTS: Final = (("network", "cyan", "█"), ("model", "magenta", "▓"), ("streaming", "green", "░"))
+"""Shades differ too: not every terminal, and not every eye, tells the colours apart."""
 ABSENT: Final = Text("-", style="dim")
 
 
@@ -42,6 +43,13 @@ class Shares(msgspec.Struct, frozen=True, kw_only=True):
     streaming_seconds: float | None = None
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """How the latest failure of a row ended."""
+
+    outcome: str
+    reason: str | None = None
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A row of `GET /v1/summary`, as far as the table shows it."""
 
@@ -51,10 +59,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool = False
     probes: int = 0
     failures: int = 0
+    rtt_probes: int = 0
+    rtt_failures: int = 0
     rtt_seconds: Quantiles | None = None
     ttft_seconds: Quantiles | None = None
     tokens_per_second: Quantiles | None = None
     components: Shares | None = None
+    last_failure: Failure | None = None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,15 +115,15 @@ def seconds_text(seconds: float | None) -> Text:
 def share_bar(shares: Shares | None, *, cells: int = BAR_CELLS) -> Text:
     """Return the three parts of the wait as a bar of `cells`, network first; blank when nothing was measured."""
     bar = Text()
-    values = [0.0 if shares is None else getattr(shares, f"{name}_seconds") or 0.0 for name, _ in COMPONENTS]
+    values = [0.0 if shares is None else getattr(shares, f"{name}_seconds") or 0.0 for name, _, _ in COMPONENTS]
     total = sum(values)
     if total <= 0:
         return bar
     done, drawn = 0.0, 0
-    for value, (_, colour) in zip(values, COMPONENTS, strict=True):
+    for value, (_, colour, block) in zip(values, COMPONENTS, strict=True):
         done += value
         upto = round(cells * done / total)
-        bar.append("█" * (upto - drawn), style=colour)
+        bar.append(block * (upto - drawn), style=colour)
         drawn = upto
     return bar
 
@@ -177,15 +188,22 @@ def _endpoint(row: Row) -> Text:
 
 def _failures(row: Row) -> Text:
     if row.failures == 0:
-        return Text("0", style="dim")
-    return Text(f"{row.failures} ({row.failures / max(row.probes, 1):.0%})", style="bold red")
+        text = Text("0", style="dim")
+    else:
+        text = Text(f"{row.failures} ({row.failures / max(row.probes, 1):.0%})", style="bold red")
+    if row.connection is not None and row.rtt_failures:  # else the probes of the row are round trips themselves
+        text = Text.assemble(text, (f" +{row.rtt_failures} rtt", "red"))
+    return text
 
 
 def _feet(view: View, *, bars: bool) -> Iterator[Text]:
     if view.summary is not None and not view.summary.rows:
         yield Text("  waiting for the first results …", style="dim")
     elif bars:
-        yield Text("  ").join(Text.assemble((" █ ", colour), (name, "dim")) for name, colour in COMPONENTS)
+        yield Text("  ").join(
+            Text.assemble((f" {block} ", colour), (name, "dim")) for name, colour, block in COMPONENTS
+        )
+    yield from _last_failures(view)
     for part in view.parts:
         if not part.running:
             yield Text(f"{part.name} {part.last_end or 'is starting'}: starting it again", style="bold yellow")
@@ -194,6 +212,18 @@ def _feet(view: View, *, bars: bool) -> Iterator[Text]:
     for what, where in view.addresses:
         yield Text(f"{what:<8}", style="dim").append(where, style="default not dim")
     yield Text("Ctrl-C stops everything; the data stay.", style="dim")
+
+
+def _last_failures(view: View) -> Iterator[Text]:
+    """Say of each row with failures how the latest ended: a number alone helps nobody."""
+    for row in () if view.summary is None else sorted_rows(view.summary.rows):
+        failure = row.last_failure
+        if failure is not None:
+            line = Text.assemble(
+                (f" {row.endpoint} ", "bold red"), f"{failure.outcome}: {failure.reason or 'no reason'}"
+            )
+            line.no_wrap, line.overflow = True, "ellipsis"
+            yield line
 
 
 class _Terminal(Console):

@@ -9,6 +9,7 @@ Rules:
 
 import asyncio
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -33,6 +35,8 @@ GOOD_RUN_SECONDS: Final = 30.0
 LAST_WORDS_SECONDS: Final = 1.0
 """After a child's end, its log may still be held open by its own children."""
 POLL_SECONDS: Final = 0.05
+LONG_START_SECONDS: Final = 3.0
+"""After that a person wants to know why it takes so long."""
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
@@ -54,6 +58,10 @@ async def _at_once(_pid: int) -> bool:
     return True
 
 
+def _to_nobody(_text: str) -> None:
+    """Tell nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Program:
     """How to start one child, how to know that it works, and how to end it."""
@@ -64,7 +72,10 @@ class Program:
     log: Path
     ready: Callable[[int], Awaitable[bool]] = _at_once
     """Told the process id; asked until it says yes."""
-    ready_seconds: float = 30.0
+    ready_seconds: float | None = 30.0
+    """After that its start has failed; None: as long as it lives."""
+    long_start: str | None = None
+    """What to tell a person when it is not ready after LONG_START_SECONDS."""
     user: int | None = None
     """User id to run as; None: our own."""
     group: int | None = None
@@ -78,25 +89,31 @@ class Program:
 
 
 class BoundedLog:
-    """A log file that moves to `NAME.1` when it is full."""
+    """A log file that moves to `NAME.1` when it is full.
+
+    A line that cannot be written (the disk is full) is lost and counted. Nothing is raised: who stops reading a child
+    that writes blocks it for ever.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int = LOG_BYTES) -> None:
+        self.lost = 0
+        """Lines that did not reach the file."""
         self._path = path
         self._max_bytes = max_bytes
         self._lines: deque[str] = deque(maxlen=TAIL_LINES)
-        self._file = path.open("ab")
+        self._file: FileIO | None = None
+        with suppress(OSError):
+            self._open()
 
     def write(self, data: bytes) -> None:
         """Append `data`, one line or a part of one."""
-        if self._file.tell() + len(data) > self._max_bytes:
-            self._file.close()
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-            self._file = self._path.open("ab")
-        self._file.write(data)
-        self._file.flush()
         text = data.decode(errors="replace").rstrip()
         if text:
             self._lines.append(text)
+        try:
+            self._append(data)
+        except OSError:
+            self.lost += 1
 
     def last_lines(self) -> list[str]:
         """Return the last lines of this run of the program."""
@@ -108,7 +125,24 @@ class BoundedLog:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+
+    def _append(self, data: bytes) -> None:
+        file = self._file or self._open()
+        if file.tell() + len(data) > self._max_bytes:
+            self.close()
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            file = self._open()
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, "a part of the line was written")
+
+    def _open(self) -> FileIO:
+        # Without a buffer: it would keep what a full disk refused, and refuse to be closed.
+        self._file = file = self._path.open("ab", buffering=0)
+        return file
 
 
 @dataclass(kw_only=True)
@@ -116,6 +150,8 @@ class Child:
     """One supervised process. Make and start it in the main thread: the kernel ties it to the thread that forks."""
 
     program: Program
+    tell: Callable[[str], None] = _to_nobody
+    """Takes a line for a person."""
     state: State = State.STOPPED
     deaths: int = 0
     """How often it died unasked."""
@@ -134,13 +170,21 @@ class Child:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
+    @property
+    def lost_lines(self) -> int:
+        """Lines of its log that could not be written."""
+        return 0 if self._log is None else self._log.lost
+
     async def start(self) -> None:
-        """Start it and return when it is ready; raise ChildFailed when it ends or is not ready in time."""
+        """Start it and return when it is ready; raise ChildFailed when it ends or is not ready in time.
+
+        When this is cancelled the process lives on, half started: `stop` ends it in its own way, as a database needs.
+        """
         self._log = BoundedLog(self.program.log)
         try:
             await self._spawn()
             await self._until_ready()
-        except BaseException:
+        except Exception:
             await self.kill()
             raise
         self.state = State.RUNNING
@@ -155,7 +199,10 @@ class Child:
         return polite
 
     async def kill(self) -> None:
-        """End it and everything in its session at once."""
+        """End it at once, if it runs, and with it all in its process group.
+
+        After an end of its own, what it left behind is not looked for: its group's number may be another's by then.
+        """
         await self._let_go()
         if self.pid is not None:
             self._signal_group(signal.SIGKILL)
@@ -199,15 +246,19 @@ class Child:
             self._log.write(line)
 
     async def _until_ready(self) -> None:
-        deadline = monotonic() + self.program.ready_seconds
-        while monotonic() < deadline:
+        began, news = monotonic(), self.program.long_start
+        limit = self.program.ready_seconds
+        while limit is None or monotonic() - began < limit:
             pid = self.pid
             if pid is None:
                 raise ChildFailed(await self._why(self._end()))
             if await self.program.ready(pid):
                 return
+            if news is not None and monotonic() - began > LONG_START_SECONDS:
+                self.tell(news)
+                news = None
             await asyncio.sleep(POLL_SECONDS)
-        raise ChildFailed(await self._why(f"was not ready within {self.program.ready_seconds:g} s"))
+        raise ChildFailed(await self._why(f"was not ready within {limit:g} s"))
 
     async def _keep(self) -> None:
         """Start it again whenever it ends, until told to stop."""

@@ -5,7 +5,7 @@ Pure but for `RegistryCache`, which asks a function for rows and knows only a mo
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from collector.auth import Credential
-from collector.errors import DatabaseUnavailable
+from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind
 from isochrone.config import (
     AgentConfig,
     Assignment,
@@ -90,6 +90,7 @@ class RevisionRow(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: int
     document: str
+    applied_at: datetime
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +121,24 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
     assignment: Assignment
 
 
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """One target of one agent, and for how long it was that in a stretch of time."""
+
+    assigned: Assigned
+    seconds: float
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A target whose results an agent may send, and what its module measures with."""
+
+    target: TargetRow
+    prober: Prober
+
+
+KnownTargets = dict[tuple[str, str, int | None], Known]
+"""By (endpoint, module, revision of the configuration); under None what the newest revision makes of the pair."""
+
+
 class Registry:
     """A snapshot. Shares are worked out when they are first asked for."""
 
@@ -132,7 +151,7 @@ class Registry:
         self.revision = rows.revisions[0].revision if rows.revisions else 0
         self._targets = {(t.endpoint, t.module, t.model): t for t in rows.targets}
         self._shares: dict[int, Share] = {}
-        self._known: dict[int, dict[tuple[str, str], TargetRow]] = {}
+        self._known: dict[int, KnownTargets] = {}
 
     def share(self, agent_id: int) -> Share:
         """Return what this agent shall probe."""
@@ -141,8 +160,8 @@ class Registry:
             share = self._shares[agent_id] = self._make_share(self.agents[agent_id])
         return share
 
-    def known_targets(self, agent_id: int) -> dict[tuple[str, str], TargetRow]:
-        """Return the targets whose results this agent may send, by (endpoint, module)."""
+    def known_targets(self, agent_id: int) -> KnownTargets:
+        """Return the targets whose results this agent may send."""
         known = self._known.get(agent_id)
         if known is None:
             known = self._known[agent_id] = self._make_known(self.agents[agent_id])
@@ -151,11 +170,34 @@ class Registry:
     def assigned(self) -> Iterator[Assigned]:
         """Yield every target of every agent."""
         for agent in self.rows.agents:
-            for assignment in self.share(agent.id).config.targets:
-                target = self._targets.get((assignment.endpoint, assignment.module, assignment.model))
-                endpoint = self.endpoints.get(assignment.endpoint)
-                if target is not None and endpoint is not None:
-                    yield Assigned(agent=agent, target=target, endpoint=endpoint, assignment=assignment)
+            yield from self._resolve(agent, self.share(agent.id).config.targets)
+
+    def planned(self, *, since: datetime, until: datetime) -> Iterator[Planned]:
+        """Yield what was called for between two moments: a target counts while a target file named it.
+
+        The oldest of the known files is taken to have stood since its targets exist.
+        """
+        end = until
+        for place, revision in enumerate(self.rows.revisions):
+            begin = since if place == KNOWN_REVISIONS - 1 else max(since, revision.applied_at)
+            for one in self._assigned_by(revision) if begin < end else ():
+                seconds = (end - max(begin, one.target.created_at, one.agent.created_at)).total_seconds()
+                yield Planned(assigned=one, seconds=max(0.0, seconds))
+            end = min(end, revision.applied_at)
+
+    def _assigned_by(self, revision: RevisionRow) -> Iterator[Assigned]:
+        if revision.revision == self.revision:
+            yield from self.assigned()
+        else:
+            for agent in self.rows.agents:
+                yield from self._resolve(agent, share_of(_document(revision), agent))
+
+    def _resolve(self, agent: AgentRow, assignments: Iterable[Assignment]) -> Iterator[Assigned]:
+        for assignment in assignments:
+            target = self._targets.get((assignment.endpoint, assignment.module, assignment.model))
+            endpoint = self.endpoints.get(assignment.endpoint)
+            if target is not None and endpoint is not None:
+                yield Assigned(agent=agent, target=target, endpoint=endpoint, assignment=assignment)
 
     def _make_share(self, agent: AgentRow) -> Share:
         targets = share_of(_document(self.rows.revisions[0]), agent) if self.rows.revisions else ()
@@ -163,14 +205,15 @@ class Registry:
         body = encode_config(config)
         return Share(config=config, body=body, etag=f'"{self.revision}-{sha256(body).hexdigest()[:16]}"')
 
-    def _make_known(self, agent: AgentRow) -> dict[tuple[str, str], TargetRow]:
-        known: dict[tuple[str, str], TargetRow] = {}
+    def _make_known(self, agent: AgentRow) -> KnownTargets:
+        known: KnownTargets = {}
         for revision in self.rows.revisions:
             for assignment in share_of(_document(revision), agent):
                 pair = (assignment.endpoint, assignment.module)
                 target = self._targets.get((*pair, assignment.model))
                 if target is not None:
-                    known.setdefault(pair, target)
+                    one = known[*pair, revision.revision] = Known(target=target, prober=assignment.options.prober)
+                    known.setdefault((*pair, None), one)
         return known
 
 
@@ -190,9 +233,15 @@ class RegistryCache:
         self._lock = asyncio.Lock()
         self._registry: Registry | None = None
         self._loaded_at = 0.0
+        self._fault: CollectorError | None = None
+        """Why there is no snapshot yet."""
+        self._unreadable: set[RevisionRow] = set()
 
     async def get(self) -> Registry:
-        """Return a snapshot that is fresh, or the last one while the database is down; raise DatabaseUnavailable."""
+        """Return a snapshot that is fresh, or the last one while the database is down.
+
+        Raise DatabaseUnavailable, or SchemaBehind, when there was none yet.
+        """
         return await self.newer_than(MAX_AGE_SECONDS)
 
     async def after_miss(self) -> Registry:
@@ -202,14 +251,19 @@ class RegistryCache:
     async def newer_than(self, age_seconds: float) -> Registry:
         """Return a snapshot at most so old, as `get` does."""
         async with self._lock:
-            if self._registry is None or self._monotonic() - self._loaded_at >= age_seconds:
-                return await self._refresh()
-            return self._registry
+            age = self._monotonic() - self._loaded_at
+            if self._registry is not None and age < age_seconds:
+                return self._registry
+            if self._registry is None and self._fault is not None and age < min(age_seconds, MIN_AGE_SECONDS):
+                # Who waited for the lock meanwhile is told what the one before was told: nobody waits twice.
+                raise self._fault.with_traceback(None)
+            return await self._refresh()
 
     async def _refresh(self) -> Registry:
         try:
-            rows = await self._load()
-        except DatabaseUnavailable as exc:
+            rows = self._readable(await self._load())
+        except (DatabaseUnavailable, SchemaBehind) as exc:
+            self._fault = exc
             if self._registry is None:
                 raise
             _log.warning("the registry could not be renewed and stays as it was: %s", exc)
@@ -217,9 +271,33 @@ class RegistryCache:
         finally:
             self._loaded_at = self._monotonic()
         if self._registry is None or self._registry.rows != rows:
-            self._registry = Registry(rows)
-            self._on_change(self._registry)
+            registry = Registry(rows)
+            self._on_change(registry)
+            self._registry = registry
         return self._registry
+
+    def _readable(self, rows: Rows) -> Rows:
+        """Return the rows without the target files of another release; agents, keys and revocations stay fresh.
+
+        When none can be read, those of the last snapshot stand. Raise SchemaBehind when there was none.
+        """
+        revisions = tuple(row for row in rows.revisions if self._can_read(row))
+        if rows.revisions and not revisions:
+            revisions = () if self._registry is None else self._registry.rows.revisions
+            if not revisions:
+                raise SchemaBehind("this release reads none of the target files in the database: upgrade the collector")
+        return msgspec.structs.replace(rows, revisions=revisions)
+
+    def _can_read(self, row: RevisionRow) -> bool:
+        if row in self._unreadable:
+            return False
+        try:
+            _document(row)
+        except ValueError as exc:
+            self._unreadable.add(row)
+            _log.error("targets of revision %d are of another release and are left out here: %s", row.revision, exc)
+            return False
+        return True
 
 
 def share_of(document: Targets, agent: AgentRow) -> tuple[Assignment, ...]:

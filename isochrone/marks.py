@@ -63,12 +63,15 @@ def setup_seconds(marks: Marks) -> float | None:
 
 
 def phase_seconds(marks: Marks) -> dict[str, float]:
-    """Return the seconds of each phase of the connection's setup that took place: `dns`, `tcp`, `tls`."""
+    """Return the seconds of each phase of the connection's setup that took place: `dns`, `tcp`, `tls`.
+
+    Never negative, whatever order a result's marks claim: these go into sums that only grow.
+    """
     phases: dict[str, float] = {}
     before = 0.0
     for name, mark in (("dns", marks.dns), ("tcp", marks.tcp), ("tls", marks.tls)):
         if mark is not None:
-            phases[name] = mark - before
+            phases[name] = max(0.0, mark - before)
             before = mark
     return phases
 

@@ -94,6 +94,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     flags: tuple[Flag, ...] = ()
     start_delay_seconds: Seconds | None = None
     """How long after its planned moment the probe started; None when nobody planned it."""
+    config_revision: Count | None = None
+    """Revision of the configuration that the probe followed; None when it followed none."""
 
     def __post_init__(self) -> None:
         check_name(self.endpoint, place="endpoint")

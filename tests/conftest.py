@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from psycopg import sql
 
 from tests.postgres import TEMPLATE, Postgres, running_postgres
 
@@ -34,6 +35,22 @@ def empty_database_url(postgres: Postgres) -> Iterator[str]:
     url = postgres.new_database()
     yield url
     postgres.drop_database(url)
+
+
+@pytest.fixture
+def stranger_url(postgres: Postgres, database_url: str) -> Iterator[str]:
+    """Give the database as a user sees it who may connect and no more."""
+    postgres.execute(sql.SQL("CREATE ROLE stranger LOGIN"))
+    yield database_url.replace("//postgres", "//stranger")
+    postgres.execute(sql.SQL("DROP ROLE stranger"))
+
+
+@pytest.fixture
+def latin_url(postgres: Postgres) -> Iterator[str]:
+    """Give an empty database that holds the characters of LATIN1 alone."""
+    postgres.execute(sql.SQL("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"))
+    yield postgres.url("latin")
+    postgres.drop_database(postgres.url("latin"))
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ class Postgres:
         self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
         migration.upgrade(self.url(TEMPLATE))
 
-    def execute(self, statement: sql.Composed) -> None:
+    def execute(self, statement: sql.Composable) -> None:
         """Run one statement outside a transaction."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(statement)

@@ -1,33 +1,48 @@
 """POST /v1/batches: results come in. Authenticate, bound, decode, plan, store, commit, answer, count."""
 
-from datetime import datetime
+import asyncio
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
 from collector.api.bodies import check_headers, inflate, read_body
 from collector.api.context import Caller, Calling, Context, Running
 from collector.errors import DatabaseUnavailable, Refused
-from collector.ingest import Ingested, Plan, RejectReason, Sender, ingest, ledger_row, plan_batch
-from isochrone.batch import Ack, Batch
+from collector.ingest import Ingested, Ledger, Moments, Plan, RejectReason, Sender, ingest, plan_batch
+from collector.registry import Registry
+from collector.store import engine
+from isochrone.batch import Ack
 from isochrone.names import printable
 from isochrone.wire import Decoded, WireError, decode_batch, encode_ack
 
 router = APIRouter(tags=["agents"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A batch that was read whole, whose it is, and when it came."""
+
+    decoded: Decoded
+    caller: Caller
+    moments: Moments
+
+
 @router.post("/v1/batches")
 async def post_batch(request: Request, caller: Calling, context: Running) -> Response:
     """Store a batch exactly once. Good results are kept, bad ones named; a repeat is all duplicate."""
-    received_at = context.utc_now()
+    came_at = context.utc_now()
     gzipped = check_headers(request)
-    with context.batches.slot():
+    async with context.turns.turn(caller.agent.id):
         body = await read_body(request)
-        decoded = _decode(inflate(body) if gzipped else body)
-        plan = await _plan(decoded, caller, context, received_at=received_at)
-        done = await _store(decoded, plan, context, caller=caller, received_at=received_at)
-    context.metrics.count_batch(plan, done, agent_id=caller.agent.id)
-    _note_report(decoded.batch, caller, context, received_at=received_at)
-    return Response(encode_ack(_ack(decoded.batch, done, caller, context, received_at)), media_type="application/json")
+        # Not before the body is here: one agent's slow bodies must not take the room of the others.
+        with context.batches.slot():
+            decoded = _decode(inflate(body) if gzipped else body)
+            moments = Moments(came_at=came_at, received_at=context.utc_now())
+            delivery = Delivery(decoded=decoded, caller=caller, moments=moments)
+            done = await _keep(delivery, context)
+    context.metrics.count_batch(done, agent_id=caller.agent.id)
+    _note_report(delivery, context)
+    return Response(encode_ack(_ack(delivery, done, context)), media_type="application/json")
 
 
 def _decode(data: bytes) -> Decoded:
@@ -39,24 +54,14 @@ def _decode(data: bytes) -> Decoded:
         raise Refused("invalid", "The JSON is nested too deeply.") from exc
 
 
-async def _plan(decoded: Decoded, caller: Caller, context: Context, *, received_at: datetime) -> Plan:
-    late_seconds = context.settings.late_seconds
-    sender = Sender(agent=caller.agent, targets=caller.registry.known_targets(caller.agent.id))
-    plan = plan_batch(decoded, sender, received_at=received_at, late_seconds=late_seconds)
-    if RejectReason.UNKNOWN_TARGET not in plan.reasons:
-        return plan
-    # Another collector may have handed out a newer configuration than the one in memory here.
-    registry = await context.registry.after_miss()
-    if registry is caller.registry or caller.agent.id not in registry.agents:
-        return plan
-    sender = Sender(agent=registry.agents[caller.agent.id], targets=registry.known_targets(caller.agent.id))
-    return plan_batch(decoded, sender, received_at=received_at, late_seconds=late_seconds)
-
-
-async def _store(decoded: Decoded, plan: Plan, context: Context, *, caller: Caller, received_at: datetime) -> Ingested:
-    ledger = ledger_row(decoded, plan, agent_id=caller.agent.id, received_at=received_at)
+async def _keep(delivery: Delivery, context: Context) -> Ingested:
+    """Plan and store, within the time that followers of `/v1/results` wait for what was received before."""
     try:
-        done = await ingest(context.engine, context.partitions, plan=plan, ledger=ledger)
+        async with asyncio.timeout(engine.ANSWER_SECONDS):
+            done = await _store(delivery, await _plan(delivery, context), context)
+    except TimeoutError as exc:
+        context.metrics.set_database_up(up=False)
+        raise DatabaseUnavailable(f"the batch was not stored within {engine.ANSWER_SECONDS:g} s") from exc
     except DatabaseUnavailable:
         context.metrics.set_database_up(up=False)
         raise
@@ -64,23 +69,49 @@ async def _store(decoded: Decoded, plan: Plan, context: Context, *, caller: Call
     return done
 
 
-def _note_report(batch: Batch, caller: Caller, context: Context, *, received_at: datetime) -> None:
-    context.metrics.report(caller.agent, batch, received_at=received_at)
-    context.reports[caller.agent.id] = {
-        "id": caller.agent.id,
-        "last_report_at": received_at,
-        "version": batch.status.version,
-    }
+async def _plan(delivery: Delivery, context: Context) -> Plan:
+    caller = delivery.caller
+    plan = _plan_by(delivery, caller.registry, context)
+    if RejectReason.UNKNOWN_TARGET not in plan.reasons:
+        return plan
+    # Another collector may have handed out a newer configuration than the one in memory here.
+    registry = await context.registry.after_miss()
+    if registry is caller.registry or caller.agent.id not in registry.agents:
+        return plan
+    return _plan_by(delivery, registry, context)
 
 
-def _ack(batch: Batch, done: Ingested, caller: Caller, context: Context, received_at: datetime) -> Ack:  # noqa: PLR0917
+def _plan_by(delivery: Delivery, registry: Registry, context: Context) -> Plan:
+    agent_id = delivery.caller.agent.id
+    sender = Sender(agent=registry.agents[agent_id], targets=registry.known_targets(agent_id))
+    late_seconds = context.settings.late_seconds
+    return plan_batch(delivery.decoded, sender, moments=delivery.moments, late_seconds=late_seconds)
+
+
+async def _store(delivery: Delivery, plan: Plan, context: Context) -> Ingested:
+    ledger = Ledger(
+        agent_id=delivery.caller.agent.id,
+        batch=delivery.decoded.batch,
+        received_at=delivery.moments.received_at,
+    )
+    return await ingest(context.engine, context.partitions, plan=plan, ledger=ledger)
+
+
+def _note_report(delivery: Delivery, context: Context) -> None:
+    agent, batch, came_at = delivery.caller.agent, delivery.decoded.batch, delivery.moments.came_at
+    context.metrics.report(agent, batch, received_at=came_at)
+    context.reports[agent.id] = {"id": agent.id, "last_report_at": came_at, "version": batch.status.version}
+
+
+def _ack(delivery: Delivery, done: Ingested, context: Context) -> Ack:
+    caller = delivery.caller
     return Ack(
-        batch_id=batch.batch_id,
+        batch_id=delivery.decoded.batch.batch_id,
         accepted=done.accepted,
         duplicate=done.duplicate,
         late=done.late,
         rejected=done.rejected,
-        t1=received_at.timestamp(),
+        t1=delivery.moments.came_at.timestamp(),
         t2=context.utc_now().timestamp(),
         config_etag=caller.registry.share(caller.agent.id).etag,
         next_flush_seconds=context.settings.flush_seconds,

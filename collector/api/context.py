@@ -1,7 +1,9 @@
 """What every route works with, and who may ask."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
@@ -10,6 +12,7 @@ from fastapi import Depends, Request
 
 from collector import auth
 from collector.admin import Applied
+from collector.api.readers import Readers
 from collector.config import Settings
 from collector.errors import Refused
 from collector.metrics import LiveMetrics
@@ -19,6 +22,10 @@ from collector.store.partitions import Partitions
 
 MAX_BATCHES_AT_ONCE: Final = 64
 """Each may hold 4 MiB inflated and a connection to the database."""
+MAX_BATCHES_OF_ONE_AGENT: Final = 4
+"""Read or worked on at once: an agent has two lanes, and what it still holds open from before a broken connection."""
+TURN_SECONDS: Final = 5.0
+"""How long a batch waits, unread, for another one of its agent."""
 
 
 class Admission:
@@ -39,22 +46,46 @@ class Admission:
             self._free += 1
 
 
+class Turns:
+    """Bounds how many batches of one agent are under way at once. The next waits unread and holds up no other agent."""
+
+    def __init__(self, limit: int, *, wait_seconds: float) -> None:
+        self._wait_seconds = wait_seconds
+        self._free: defaultdict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(limit))
+
+    @asynccontextmanager
+    async def turn(self, agent_id: int) -> AsyncIterator[None]:
+        """Hold one of the agent's turns; raise Refused (503) when none comes free in time."""
+        free = self._free[agent_id]
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await free.acquire()
+        except TimeoutError as exc:
+            raise Refused("busy", "Other batches of this agent are still under way. Send it again later.") from exc
+        try:
+            yield
+        finally:
+            free.release()
+
+
 @dataclass(kw_only=True)
 class Context:
     """The parts of one running collector, wired in `collector.app`."""
 
     settings: Settings
     engine: AsyncEngine
+    readers: Readers
     partitions: Partitions
     registry: RegistryCache
     metrics: LiveMetrics
     utc_now: Callable[[], datetime]
     reload: Callable[[], Awaitable[Applied]]
     check_ready: Callable[[], Awaitable[str]]
-    """Returns the schema's revision; raises SchemaBehind or DatabaseUnavailable."""
+    """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
     batches: Admission = field(default_factory=lambda: Admission(MAX_BATCHES_AT_ONCE))
+    turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
 
 
 @dataclass(frozen=True, kw_only=True)

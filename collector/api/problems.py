@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from collector.errors import DatabaseUnavailable, Refused, SchemaBehind, TargetsRefused
+from collector.errors import DatabaseUnavailable, DatabaseUnfit, Refused, SchemaBehind, TargetsRefused
 from isochrone.names import printable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -29,6 +29,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "unsupported": (415, "The body's type or encoding is not supported"),
     "invalid": (422, "The request breaks the contract"),
     "targets_refused": (422, "The target file has problems; the old targets stay"),
+    "too_much": (422, "Too much to read at once"),
     "internal": (500, "A fault of the collector"),
     "busy": (503, "Too much at once"),
     "unavailable": (503, "The database does not serve"),
@@ -61,6 +62,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(TargetsRefused, _targets_refused)
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(SchemaBehind, _not_ready)
+    app.add_exception_handler(DatabaseUnfit, _not_ready)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
@@ -98,5 +100,6 @@ async def _http(_request: Request, exc: Exception) -> Response:
 
 
 async def _internal(request: Request, exc: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
+    # The server logs the traceback: the exception goes on to it behind this answer.
+    _log.error("%s %s failed: %s", request.method, request.url.path, type(exc).__name__)
     return problem("internal", "The collector failed to answer; its log says why.")

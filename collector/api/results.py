@@ -9,13 +9,16 @@ from fastapi import APIRouter, Query, Response
 
 from collector.api.context import Context, Reading, Running
 from collector.errors import Refused
-from collector.store.engine import run
-from collector.store.reading import Place, newest_results, results_after, wire_fields
+from collector.store.engine import ANSWER_SECONDS
+from collector.store.reading import Place, Range, newest_results, results_after, wire_fields
 from isochrone.outcome import Outcome
 
 router = APIRouter(tags=["reading"], dependencies=[Reading])
 
 MAX_LIMIT: Final = 1_000
+SETTLED: Final = timedelta(seconds=ANSWER_SECONDS + 5.0)
+"""A batch that came longer ago is stored or never will be: its transaction has ended. 5 s are for clocks that differ.
+A follower who read younger results would miss those that came before them and were committed after."""
 _HORIZONS: Final = (timedelta(minutes=15), timedelta(days=1), timedelta(days=31))
 """Tried in turn, so that the newest few do not cost a look at a month."""
 
@@ -38,18 +41,22 @@ async def get_results(  # noqa: PLR0917  FastAPI reads the query from the parame
     """Return results in the wire's field names, newest first.
 
     With `after` (an RFC 3339 time of receipt, or the `next_after` of the answer before) those that came in later, in
-    order: ask again with `next_after` to follow.
+    order: ask again with `next_after` to follow. A follower gets every result once, and 20 s after it came in: until
+    then another that came before it may still be on its way into the database. The `next_after` of an answer without
+    `after` lies 20 s back, so that the first results that follow may be some that were seen already.
     """
     given = {"endpoint": endpoint, "agent_region": agent_region, "outcome": outcome}
     filters = {name: str(value) for name, value in given.items() if value is not None}
+    settled_at = context.utc_now() - SETTLED
     if after is None:
         results = await _newest(context, filters, limit)
-        newest = results[0] if results else None
+        next_after = _text_of(settled_at)
     else:
-        rows = await run(context.engine, results_after, filters, place=parse_place(after), limit=limit)
+        within = Range(after=parse_place(after), until=settled_at)
+        rows = await context.readers.read(results_after, filters, within=within, limit=limit)
         results = [wire_fields(dict(row)) for row in rows]
-        newest = results[-1] if results else None
-    body = {"results": results, "next_after": after if newest is None else place_text(newest)}
+        next_after = place_text(results[-1]) if results else after
+    body = {"results": results, "next_after": next_after}
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 
@@ -72,15 +79,19 @@ def parse_place(text: str) -> Place:
 def place_text(result: dict[str, object]) -> str:
     """Return the `next_after` behind a result."""
     received_at = result["received_at"]
-    stamp = received_at.isoformat() if isinstance(received_at, datetime) else str(received_at)
-    return f"{stamp.replace('+00:00', 'Z')}~{result['batch_id']}~{result['seq']}"
+    stamp = _text_of(received_at) if isinstance(received_at, datetime) else str(received_at)
+    return f"{stamp}~{result['batch_id']}~{result['seq']}"
+
+
+def _text_of(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 async def _newest(context: Context, filters: dict[str, str], limit: int) -> Fields:
     now = context.utc_now()
     rows: Fields = []
     for horizon in _HORIZONS:
-        found = await run(context.engine, newest_results, filters, received_since=now - horizon, limit=limit)
+        found = await context.readers.read(newest_results, filters, received_since=now - horizon, limit=limit)
         rows = [wire_fields(dict(row)) for row in found]
         if len(rows) == limit:
             break

@@ -10,9 +10,16 @@ from fastapi import APIRouter, Query, Response
 from collector.api.context import Reading, Running
 from collector.errors import Refused
 from collector.metrics.live import distance_meters
-from collector.registry import Assigned, Registry
-from collector.store.engine import run
-from collector.store.summary import Quantiles, Streams, Trips, significant, summarise_streams, summarise_trips
+from collector.registry import Planned, Registry
+from collector.store.summary import (
+    LastFailure,
+    Quantiles,
+    Streams,
+    Trips,
+    significant,
+    summarise_streams,
+    summarise_trips,
+)
 from isochrone.durations import parse_duration
 from isochrone.outcome import Connection, Prober
 from isochrone.physics import rtt_floor_seconds
@@ -46,7 +53,7 @@ class SummaryRow(msgspec.Struct, frozen=True, kw_only=True):
     probes: int
     failures: int
     coverage: float | None
-    """Probes that came, over those that the schedule called for since the target and the agent exist; at most 1."""
+    """Probes that came, over those that the schedule called for while a target file named them; at most 1."""
     rtt_seconds: Quantiles | None
     ttft_seconds: Quantiles | None = None
     tokens_per_second: Quantiles | None = None
@@ -54,7 +61,12 @@ class SummaryRow(msgspec.Struct, frozen=True, kw_only=True):
     floor_seconds: float | None
     efficiency: float | None
     """Floor over the median round trip: 1 is the speed of light in fibre."""
+    rtt_probes: int
+    """Probes of the prober `rtt` from the region to the endpoint: what `probes` counts where there is no model."""
+    rtt_failures: int
     last_result_at: datetime
+    last_failure: LastFailure | None
+    """The latest in the window, of streams and round trips."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,9 +85,10 @@ async def get_summary(context: Running, window: Annotated[str, Query(max_length=
     registry = await context.registry.get()
     # A result may lie ahead of this clock by as much as ingest lets through.
     horizon = until + timedelta(minutes=10)
-    streams = await run(context.engine, summarise_streams, since=since, until=horizon)
-    trips = await run(context.engine, summarise_trips, since=since, until=horizon)
-    rows = make_rows(streams, trips, registry, expected=expected_probes(registry.assigned(), since=since, until=until))
+    streams = await context.readers.read(summarise_streams, since=since, until=horizon)
+    trips = await context.readers.read(summarise_trips, since=since, until=horizon)
+    expected = expected_probes(registry.planned(since=since, until=until))
+    rows = make_rows(streams, trips, registry, expected=expected)
     return Response(msgspec.json.encode(Summary(window_seconds=seconds, rows=rows)), media_type="application/json")
 
 
@@ -93,15 +106,15 @@ def make_rows(
     return sorted(rows, key=lambda row: (row.agent_region, row.endpoint, row.model or "", row.connection or ""))
 
 
-def expected_probes(assigned: Iterable[Assigned], *, since: datetime, until: datetime) -> dict[Key, float]:
+def expected_probes(planned: Iterable[Planned]) -> dict[Key, float]:
     """Return how many probes the schedule called for, by row. Pure."""
     expected: dict[Key, float] = {}
-    for one in assigned:
-        begin = max(since, one.target.created_at, one.agent.created_at)
+    for plan in planned:
+        one = plan.assigned
         inference = one.assignment.options.prober is Prober.INFERENCE
         connection = (one.target.connection or Connection.COLD).value if inference else None
         key = (one.agent.region.name, one.endpoint.name, one.target.model if inference else None, connection)
-        count = max(0.0, (until - begin).total_seconds()) / one.assignment.options.interval
+        count = plan.seconds / one.assignment.options.interval
         expected[key] = expected.get(key, 0.0) + count
     return expected
 
@@ -124,8 +137,11 @@ def _stream_row(one: Streams, registry: Registry, *, trip: Trips | None, expecte
         tokens_per_second=one.tokens_per_second,
         components=_means(one, distance=None if trip is None or not simulated else trip.rtt_seconds),
         last_result_at=one.last_result_at,
+        last_failure=_later(one.last_failure, None if trip is None else trip.last_failure),
         endpoint_region=_region_of(registry, one.endpoint),
         simulated=simulated,
+        rtt_probes=0 if trip is None else trip.probes,
+        rtt_failures=0 if trip is None else trip.failures,
         floor_seconds=floor,
         efficiency=_efficiency(floor, rtt),
     )
@@ -143,8 +159,11 @@ def _trip_row(trip: Trips, registry: Registry, expected: dict[Key, float]) -> Su
         coverage=_coverage(trip.probes, expected.get((trip.agent_region, trip.endpoint, None, None))),
         rtt_seconds=trip.rtt_seconds,
         last_result_at=trip.last_result_at,
+        last_failure=trip.last_failure,
         endpoint_region=_region_of(registry, trip.endpoint),
         simulated=_is_simulated(registry, trip.endpoint),
+        rtt_probes=trip.probes,
+        rtt_failures=trip.failures,
         floor_seconds=floor,
         efficiency=_efficiency(floor, trip.rtt_seconds),
     )
@@ -164,6 +183,11 @@ def _means(one: Streams, *, distance: Quantiles | None) -> ComponentMeans | None
         model_seconds=significant(one.model_seconds - moved),
         streaming_seconds=one.streaming_seconds,
     )
+
+
+def _later(one: LastFailure | None, other: LastFailure | None) -> LastFailure | None:
+    found = [failure for failure in (one, other) if failure is not None]
+    return max(found, key=lambda failure: failure.at, default=None)
 
 
 def _efficiency(floor: float | None, rtt: Quantiles | None) -> float | None:

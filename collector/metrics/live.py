@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 
-from collector.ingest import Ingested, Plan, RejectReason
+from collector.ingest import Ingested, RejectReason
 from collector.metrics.families import AgentFamilies, InfoFamilies, IngestFamilies, ProbeFamilies, families_of
 from collector.metrics.feeds import TargetFeed
 from collector.registry import AgentRow, Assigned, EndpointRow, RegionRow, Registry
@@ -47,18 +47,19 @@ class LiveMetrics:
         for family in groups:
             family.sweep()
 
-    def count_batch(self, plan: Plan, done: Ingested, *, agent_id: int) -> None:
+    def count_batch(self, done: Ingested, *, agent_id: int) -> None:
         """Count a batch after its commit: a repeat counts as duplicates alone."""
         self.ingest.duplicates.series().add(done.duplicate)
         if done.repeated:
             return
-        for reason, count in plan.reasons.items():
+        for reason, count in done.plan.reasons.items():
             self.ingest.rejected.series(reason.value).add(count)
         self.ingest.results.series().add(done.accepted)
         self.ingest.late.series().add(done.late)
         lag = self.ingest.lag.series()
-        for taken in plan.taken:
-            lag.observe(taken.age_seconds)
+        for taken in done.plan.taken:
+            # A result may lie a little ahead of this clock: the sum must only grow all the same.
+            lag.observe(max(0.0, taken.age_seconds))
             if not taken.late and not taken.result.flags:
                 feed = self._feeds.get((agent_id, taken.target_id))
                 if feed is not None:

@@ -18,7 +18,7 @@ _INSERT_CREDENTIAL: Final = text(
     "INSERT INTO credential (key_id, agent_id, secret_sha256) VALUES (:key_id, :agent_id, :secret_sha256)"
 )
 _LIST_AGENTS: Final = text(
-    "SELECT a.name, g.name AS region, a.labels, a.created_at, a.last_report_at, a.version,"
+    "SELECT a.name AS agent, g.name AS agent_region, a.labels, a.created_at, a.last_report_at, a.version,"
     " (SELECT count(*) FROM credential c WHERE c.agent_id = a.id AND c.revoked_at IS NULL) AS credentials"
     " FROM agent a JOIN agent_region g ON g.id = a.agent_region_id ORDER BY a.name"
 )
@@ -32,8 +32,8 @@ _REPORTED: Final = text(
 class AgentEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One agent in a list."""
 
-    name: str
-    region: str
+    agent: str
+    agent_region: str
     labels: dict[str, str]
     created_at: datetime
     last_report_at: datetime | None

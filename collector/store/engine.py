@@ -6,14 +6,15 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
+import psycopg.conninfo
 import sqlalchemy.exc
 from sqlalchemy import Connection as Connection  # noqa: PLC0414  the type for those who may not know sqlalchemy
-from sqlalchemy import Engine, create_engine, make_url, pool
+from sqlalchemy import Engine, create_engine, make_url, pool, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.ext.asyncio import AsyncEngine as AsyncEngine  # noqa: PLC0414  as above
 
-from collector.errors import DatabaseUnavailable, SettingsError
+from collector.errors import DatabaseUnavailable, DatabaseUnfit, SettingsError, StatementTooSlow
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,14 +34,23 @@ _AT_FAULT: Final = ("08", "53", "57", "58", "40001", "40P01", "25006", "25P03", 
 """SQLSTATEs that blame the server, not the data: connection, resources, shutdown, disk, conflict, read-only, waits."""
 _SCHEMA_MISSING: Final = ("42P01", "42703", "42883", "3F000")
 """Table, column, function or schema does not exist: the migration has not run yet."""
+_DENIED: Final = "42501"
+_CANCELED: Final = "57014"
+"""Most often by `statement_timeout`."""
+_SERVER_ENCODING: Final = text("SELECT current_setting('server_encoding')")
 
 
 def parse_url(database_url: str) -> URL:
     """Return the URL with this program's driver; raise SettingsError without repeating the value."""
     try:
-        return make_url(database_url).set(drivername="postgresql+psycopg")
+        url = make_url(database_url).set(drivername="postgresql+psycopg")
     except (sqlalchemy.exc.ArgumentError, ValueError) as exc:
         raise SettingsError("ISOCHRONE_DATABASE_URL cannot be read: write postgresql://user@host:5432/name") from exc
+    try:
+        psycopg.conninfo.make_conninfo(**dict.fromkeys(url.query, ""))
+    except psycopg.ProgrammingError as exc:
+        raise SettingsError(f"ISOCHRONE_DATABASE_URL: {_one_line(exc)}: leave it out behind the ?") from exc
+    return url.update_query_dict({"client_encoding": "utf8"})
 
 
 def open_engine(database_url: str) -> AsyncEngine:
@@ -109,6 +119,13 @@ def translated() -> Iterator[None]:
         raise
 
 
+def check_encoding(connection: Connection) -> None:
+    """Raise DatabaseUnfit unless the database holds every character that a result may have."""
+    encoding = connection.execute(_SERVER_ENCODING).scalar_one()
+    if encoding != "UTF8":
+        raise DatabaseUnfit(f"the database is encoded in {encoding}: use one created WITH ENCODING 'UTF8'")
+
+
 def sqlstate_of(exc: BaseException | None) -> str | None:
     """Return the five letters of Postgres, None when the connection broke before any were said."""
     return exc.sqlstate if isinstance(exc, psycopg.Error) else None
@@ -116,6 +133,10 @@ def sqlstate_of(exc: BaseException | None) -> str | None:
 
 def _raise_if_at_fault(cause: BaseException | None, exc: Exception) -> None:
     state = sqlstate_of(cause)
+    if state == _CANCELED:
+        raise StatementTooSlow(f"the database took too long over a statement: {_one_line(cause)}") from exc
+    if state == _DENIED:
+        raise DatabaseUnavailable(f"the database refuses its user: {_one_line(cause)}: grant it the right") from exc
     lost = state is None and isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError))
     if lost or (state is not None and state.startswith(_AT_FAULT)):
         raise DatabaseUnavailable(f"the database does not serve: {_one_line(cause)}") from exc

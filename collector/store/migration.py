@@ -1,5 +1,6 @@
 """The schema's revision: which one this release needs, which one the database has, and the way there."""
 
+import logging
 import sys
 import sysconfig
 from pathlib import Path
@@ -11,9 +12,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from collector.errors import SettingsError
-from collector.store.engine import admin_transaction, parse_url, translated
+from collector.store.engine import admin_transaction, check_encoding, parse_url, translated
 
 _SOURCE_TREE = Path(__file__).resolve().parents[2] / "migrations"
+
+_log = logging.getLogger(__name__)
 
 
 def migrations_folder() -> Path:
@@ -44,7 +47,16 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def upgrade(database_url: str) -> str:
-    """Bring the database to the newest revision and return it; does nothing when it is there."""
+    """Bring the database to the newest revision and return it; does nothing when it is there, or beyond.
+
+    A revision that this release does not know is a newer release's: migrations run beside the one before.
+    """
+    with admin_transaction(database_url) as connection:
+        check_encoding(connection)
+        current = current_revision(connection)
+    if current is not None and current not in known_revisions():
+        _log.warning("the schema is at %s, newer than this release: nothing to do", current)
+        return current
     with translated():
         alembic.command.upgrade(_config(database_url), "head")
     return _revision(database_url) or ""

@@ -27,6 +27,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 2**62
 
 
+class Range(msgspec.Struct, frozen=True, kw_only=True):
+    """What came in behind a place and before a moment."""
+
+    after: Place
+    until: datetime
+
+
 def newest_results(
     connection: Connection, filters: Mapping[str, str], *, received_since: datetime, limit: int
 ) -> Sequence[RowMapping]:
@@ -37,13 +44,13 @@ def newest_results(
 
 
 def results_after(
-    connection: Connection, filters: Mapping[str, str], *, place: Place, limit: int
+    connection: Connection, filters: Mapping[str, str], *, within: Range, limit: int
 ) -> Sequence[RowMapping]:
-    """Return the results that came in behind a place, in order."""
+    """Return the results of a range, in order."""
     behind = "received_at >= :received_at AND (received_at, batch_id, seq) > (:received_at, :batch_id, :seq)"
-    where = " AND ".join([behind, *(_FILTERS[name] for name in filters)])
+    where = " AND ".join([behind, "received_at < :until", *(_FILTERS[name] for name in filters)])
     statement = text(f"SELECT * FROM v_result WHERE {where} {_ONWARD} LIMIT :limit")  # noqa: S608  as above
-    values = {**filters, **msgspec.structs.asdict(place), "limit": limit}
+    values = {**filters, **msgspec.structs.asdict(within.after), "until": within.until, "limit": limit}
     return connection.execute(statement, values).mappings().all()
 
 

@@ -20,7 +20,9 @@ _TARGETS: Final = text(
     "SELECT t.id, e.name AS endpoint, m.name AS module, nullif(t.model, '') AS model, t.connection, t.created_at"
     " FROM target t JOIN endpoint e ON e.id = t.endpoint_id JOIN module m ON m.id = t.module_id ORDER BY t.id"
 )
-_REVISIONS: Final = text("SELECT revision, document FROM config_revision ORDER BY revision DESC LIMIT :count")
+_REVISIONS: Final = text(
+    "SELECT revision, document, applied_at FROM config_revision ORDER BY revision DESC LIMIT :count"
+)
 
 
 def load_rows(connection: Connection) -> Rows:

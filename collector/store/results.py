@@ -9,9 +9,9 @@ import msgspec
 import psycopg
 from sqlalchemy import BigInteger, DateTime, Double, Integer, SmallInteger, Text, Uuid
 from sqlalchemy.dialects.postgresql import REAL
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from collector.errors import DatabaseUnavailable
+from collector.errors import CollectorError, DatabaseUnavailable
 from collector.schema import RESULT_COLUMNS, result
 from collector.store.engine import transaction
 
@@ -62,24 +62,30 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True):
 async def store_batch(engine: AsyncEngine, ledger: LedgerRow, rows: Sequence[Row]) -> Repeated | None:
     """Commit a batch; return what the ledger says when it is a repeat, None when it is new.
 
-    Raise DatabaseUnavailable, and MissingPartition when a day has no partition. Then nothing is stored.
+    Raise DatabaseUnavailable, MissingPartition when a day has no partition, and UnstorableRow when the database refuses
+    a row for what is in it. Then nothing is stored.
     """
     async with transaction(engine) as connection:
-        raw = await connection.get_raw_connection()
-        driver = raw.driver_connection
-        if not isinstance(driver, psycopg.AsyncConnection):  # pragma: no cover
-            raise TypeError("the engine must use psycopg")
+        driver = await _driver(connection)
         async with driver.cursor() as cursor:
-            await cursor.execute(_INSERT_BATCH, msgspec.structs.astuple(ledger))
-            if cursor.rowcount == 0:
+            if not await _insert(cursor, ledger):
                 return await _find(cursor, ledger)
             if rows:
                 await copy_rows(cursor, rows)
     return None
 
 
+async def unstorable_rows(engine: AsyncEngine, rows: Sequence[Row]) -> list[int]:
+    """Return the places of the rows that the database refuses, found by halving. Stores nothing.
+
+    Raise DatabaseUnavailable.
+    """
+    async with transaction(engine) as connection:
+        return await _unstorable(await _driver(connection), rows, first=0)
+
+
 async def copy_rows(cursor: psycopg.AsyncCursor, rows: Sequence[Row]) -> None:
-    """Send rows by binary COPY; raise MissingPartition."""
+    """Send rows by binary COPY; raise MissingPartition or UnstorableRow."""
     try:
         async with cursor.copy(_COPY) as copy:
             copy.set_types(COPY_TYPES)
@@ -87,10 +93,46 @@ async def copy_rows(cursor: psycopg.AsyncCursor, rows: Sequence[Row]) -> None:
                 await copy.write_row(row)
     except psycopg.errors.CheckViolation as exc:
         raise MissingPartition("a day of these results has no partition") from exc
+    except psycopg.DataError as exc:
+        raise UnstorableRow(str(exc).splitlines()[0]) from exc
 
 
 class MissingPartition(DatabaseUnavailable):
     """A day of these rows has no partition: somebody dropped it since this process saw it."""
+
+
+class UnstorableRow(CollectorError):
+    """The database refuses one of these rows for what is in it (SQLSTATE class 22), and not the others."""
+
+
+async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection:
+    raw = await connection.get_raw_connection()
+    driver = raw.driver_connection
+    if not isinstance(driver, psycopg.AsyncConnection):  # pragma: no cover
+        raise TypeError("the engine must use psycopg")
+    return driver
+
+
+async def _insert(cursor: psycopg.AsyncCursor, ledger: LedgerRow) -> bool:
+    """Return whether the batch is new."""
+    try:
+        await cursor.execute(_INSERT_BATCH, msgspec.structs.astuple(ledger))
+    except psycopg.DataError as exc:
+        raise DatabaseUnavailable(f"the database refuses the ledger's row: {str(exc).splitlines()[0]}") from exc
+    return cursor.rowcount > 0
+
+
+async def _unstorable(driver: psycopg.AsyncConnection, rows: Sequence[Row], *, first: int) -> list[int]:
+    try:
+        async with driver.transaction(force_rollback=True), driver.cursor() as cursor:
+            await copy_rows(cursor, rows)
+    except UnstorableRow:
+        if len(rows) == 1:
+            return [first]
+        half = len(rows) // 2
+        left = await _unstorable(driver, rows[:half], first=first)
+        return [*left, *await _unstorable(driver, rows[half:], first=first + half)]
+    return []
 
 
 async def _find(cursor: psycopg.AsyncCursor, ledger: LedgerRow) -> Repeated:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, text
@@ -23,7 +23,10 @@ def _quantiles(column: str) -> str:
 
 
 _COUNTS: Final = (
-    f"count(*) AS probes, count(*) FILTER (WHERE r.outcome <> {_OK}) AS failures, max(r.started_at) AS last_result_at"
+    f"count(*) AS probes, count(*) FILTER (WHERE r.outcome <> {_OK}) AS failures, max(r.started_at) AS last_result_at,"
+    f" (array_agg(r.outcome ORDER BY r.started_at DESC) FILTER (WHERE r.outcome <> {_OK}))[1] AS failure_outcome,"
+    f" (array_agg(r.reason ORDER BY r.started_at DESC) FILTER (WHERE r.outcome <> {_OK}))[1] AS failure_reason,"
+    f" max(r.started_at) FILTER (WHERE r.outcome <> {_OK}) AS failure_at"
 )
 _FROM: Final = (
     "FROM result r JOIN agent_region g ON g.id = r.agent_region_id JOIN target t ON t.id = r.target_id"
@@ -54,6 +57,14 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
     mean: float
 
 
+class LastFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest failure in the window: what a person wants to know first."""
+
+    outcome: str
+    reason: str | None
+    at: datetime
+
+
 class Trips(msgspec.Struct, frozen=True, kw_only=True):
     """The `rtt` probes from a region to an endpoint."""
 
@@ -62,6 +73,7 @@ class Trips(msgspec.Struct, frozen=True, kw_only=True):
     probes: int
     failures: int
     last_result_at: datetime
+    last_failure: LastFailure | None
     rtt_seconds: Quantiles | None
 
 
@@ -75,6 +87,7 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
     probes: int
     failures: int
     last_result_at: datetime
+    last_failure: LastFailure | None
     rtt_seconds: Quantiles | None
     ttft_seconds: Quantiles | None
     tokens_per_second: Quantiles | None
@@ -86,7 +99,7 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
 def summarise_trips(connection: Connection, *, since: datetime, until: datetime) -> list[Trips]:
     """Return the `rtt` probes that started in the window."""
     rows = connection.execute(_TRIPS, {"since": since, "until": until}).mappings()
-    return [Trips(**{**row, "rtt_seconds": _quantiles_of(row["rtt_seconds"])}) for row in rows]
+    return [Trips(**{**_with_failure(row), "rtt_seconds": _quantiles_of(row["rtt_seconds"])}) for row in rows]
 
 
 def summarise_streams(connection: Connection, *, since: datetime, until: datetime) -> list[Streams]:
@@ -96,12 +109,22 @@ def summarise_streams(connection: Connection, *, since: datetime, until: datetim
 
 def _streams(row: RowMapping) -> Streams:
     code = row["connection"]
-    fields = {**row, "connection": None if code is None else CONNECTIONS[code - 1].value}
+    fields = {**_with_failure(row), "connection": None if code is None else CONNECTIONS[code - 1].value}
     for name in ("rtt_seconds", "ttft_seconds", "tokens_per_second"):
         fields[name] = _quantiles_of(row[name])
     for name in ("network_seconds", "model_seconds", "streaming_seconds"):
         fields[name] = None if row[name] is None else significant(row[name])
     return Streams(**fields)
+
+
+def _with_failure(row: RowMapping) -> dict[str, Any]:
+    """Return the row with its three columns of the last failure as one value."""
+    fields: dict[str, Any] = dict(row)  # Any: columns of every type, checked by the struct's own types in tests
+    outcome, reason, at = (fields.pop(f"failure_{name}") for name in ("outcome", "reason", "at"))
+    fields["last_failure"] = (
+        None if at is None else LastFailure(outcome=OUTCOMES[outcome - 1].value, reason=reason, at=at)
+    )
+    return fields
 
 
 def _quantiles_of(values: Sequence[float | None] | None) -> Quantiles | None:

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import socket
 from contextlib import closing, suppress
+from ipaddress import ip_address
 from typing import Final
 
 from collector.config import Listen
@@ -28,6 +29,15 @@ def reserve(listen: Listen) -> Listen:
         raise SettingsError(
             f"--listen {listen}: {reason}: choose another address or port, as in --listen 127.0.0.1:8421"
         ) from exc
+
+
+def is_loopback(listen: Listen) -> bool:
+    """Return whether only this machine reaches what listens there."""
+    try:
+        found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
 
 
 async def listens(listen: Listen) -> bool:

@@ -4,10 +4,12 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from collector.embedded import hold_folder
 from collector.errors import SettingsError
+
+_READ_VARIABLE: Final = "ISOCHRONE_READ_TOKEN_FILE"
 
 
 def default_data(environment: Mapping[str, str]) -> Path:
@@ -27,9 +29,14 @@ def open_data(data: Path) -> IO[str]:
     return hold_folder(data)
 
 
+def reading_is_closed(environment: Mapping[str, str]) -> bool:
+    """Return whether the operator asked for a token before anything is read."""
+    return _READ_VARIABLE in environment
+
+
 def read_token(environment: Mapping[str, str]) -> str | None:
     """Return the token that reading asks for, when the operator set one; None: reading is open."""
-    name = environment.get("ISOCHRONE_READ_TOKEN_FILE")
+    name = environment.get(_READ_VARIABLE)
     if name is None:
         return None
     with suppress(OSError, UnicodeDecodeError):  # the collector refuses such a file and says why

@@ -24,6 +24,8 @@ AGENT_STOP_SECONDS: Final = 15.0
 COLLECTOR_STOP_SECONDS: Final = 10.0
 POSTGRES_STOP_SECONDS: Final = 30.0
 LOOPBACK: Final = "127.0.0.1"
+_FOR_ALL: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"})
+_FOR_ALL_PREFIXES: Final = ("LC_", "XDG_", "PYTHON")
 _ANY_ADDRESS: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}
 
 Environment = Mapping[str, str]
@@ -43,9 +45,12 @@ def postgres(server: Postgres, logs: Path) -> Program:
     return Program(
         name="postgres",
         command=server.command,
-        environment=dict(os.environ),
+        environment=bare(os.environ),
         log=logs / "postgres.log",
         ready=ready,
+        ready_seconds=None,  # recovery after a crash takes what it takes; who kills it begins it anew
+        long_start=f"  Postgres is not ready yet: after a crash it recovers its data, which can take minutes and needs "
+        f"nobody (log: {logs / 'postgres.log'})",
         user=server.user,
         group=server.group,
         stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint (pg_ctl(1))
@@ -69,7 +74,7 @@ def collector(database_url: str, listen: Listen, logs: Path) -> Program:
     return Program(
         name="collector",
         command=_python("collector.cli", "serve"),
-        environment=os.environ | settings,
+        environment=bare(os.environ, own="ISOCHRONE_") | settings,
         log=logs / "collector.log",
         ready=ready,
         stop_seconds=COLLECTOR_STOP_SECONDS,
@@ -86,14 +91,17 @@ def simulator(simulated: Simulated, port: int, logs: Path) -> Program:
     return Program(
         name=f"endpoint {simulated.name}",
         command=_python("agent.cli", "simulate", "--listen", str(listen), *simulated.script),
-        environment=dict(os.environ),
+        environment=bare(os.environ),
         log=logs / f"endpoint-{simulated.name}.log",
         ready=ready,
     )
 
 
 def agent(settings: Environment, logs: Path, *, results_to: int | None = None) -> Program:
-    """Return the agent; `results_to` is a file descriptor for its results as lines of JSON."""
+    """Return the agent; `results_to` is a file descriptor for its results as lines of JSON.
+
+    It alone gets our whole environment: the target file may name any variable of it as an endpoint's key.
+    """
     command = _python("agent.cli", "run")
     program = Program(
         name="agent",
@@ -116,8 +124,15 @@ def agent_settings(collector_url: str, data: Path) -> dict[str, str]:
     }
 
 
+def bare(environment: Environment, *, own: str | None = None) -> dict[str, str]:
+    """Return what every program needs, and the variables that begin with `own`: keys of endpoints stay out."""
+    prefixes = _FOR_ALL_PREFIXES if own is None else (*_FOR_ALL_PREFIXES, own)
+    return {name: value for name, value in environment.items() if name in _FOR_ALL or name.startswith(prefixes)}
+
+
 def _python(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", *words)
+    # -P: else the folder in which `up` was started goes before our own packages.
+    return (sys.executable, "-P", "-m", *words)
 
 
 def _lives_on() -> Callable[[int], Awaitable[bool]]:

@@ -7,8 +7,10 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
-from typing import Final
+from time import monotonic
+from typing import TYPE_CHECKING, Final, TextIO
 
 from collector.config import DEFAULT_LISTEN, parse_listen
 from collector.embedded import EmbeddedError, FolderBusy
@@ -19,6 +21,9 @@ from collector.up import ask
 from collector.up.data import default_data, read_token
 from collector.up.stack import Options, Stack
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 WINDOW: Final = "5m"
 SHOW_SECONDS: Final = 1.0
 EXIT_FAILED: Final = 1
@@ -27,6 +32,8 @@ EXIT_BUSY: Final = 75
 """EX_TEMPFAIL (sysexits.h): another `up` has the folder."""
 EXIT_KILLED: Final = 130
 """As shells tell a second Ctrl-C: not all was stopped in order."""
+ECHO_SECONDS: Final = 0.5
+"""make(1) hands a SIGTERM on that its whole group got already: what comes so soon is the same word said twice."""
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -59,7 +66,7 @@ def _command(arguments: argparse.Namespace) -> int:
 
 def up(options: Options) -> int:
     """Run until told to stop and return the exit code."""
-    screen = Screen(sys.stderr if options.as_json else sys.stdout, lines_only=options.as_json)
+    screen = Screen(_sturdy(sys.stderr if options.as_json else sys.stdout), lines_only=options.as_json)
     try:
         return asyncio.run(_Session(Stack(options=options, screen=screen)).run())
     except CollectorError as exc:
@@ -76,13 +83,31 @@ def _exit_code(exc: CollectorError) -> int:
     return EXIT_USAGE if isinstance(exc, SettingsError | EmbeddedError) else EXIT_FAILED
 
 
+class _Sturdy(FileIO):
+    """A file that loses what cannot be written: a full disk, or a reader who left, must not stop what we run."""
+
+    def write(self, data: "ReadableBuffer") -> int | None:  # type: ignore[override]  # FileIO says int
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _sturdy(file: TextIO) -> TextIO:
+    return TextIOWrapper(
+        BufferedWriter(_Sturdy(file.fileno(), "w", closefd=False)), encoding=file.encoding, errors="replace"
+    )
+
+
 class _Session:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._screen = stack.screen
         self._signals = 0
+        self._last_signal = 0.0
         self._work: asyncio.Task[None] | None = None
         self._deaths_told: dict[str, int] = {}
+        self._losses_told: set[str] = set()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -99,6 +124,10 @@ class _Session:
     def _on_signal(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
             self._screen.be_quiet()
+        now = monotonic()
+        if self._signals and now - self._last_signal < ECHO_SECONDS:
+            return
+        self._last_signal = now
         self._signals += 1
         if self._work is not None:
             self._work.cancel()
@@ -131,6 +160,7 @@ class _Session:
             self._screen.say(f"  {what:<8} {where}")
         while True:
             self._tell_deaths()
+            self._tell_lost_lines()
             self._screen.show(await self._view())
             await asyncio.sleep(SHOW_SECONDS)
 
@@ -140,6 +170,13 @@ class _Session:
             if child.deaths > self._deaths_told.get(name, 0):
                 self._deaths_told[name] = child.deaths
                 self._screen.warn(f"{name} {child.last_end}: starting it again (log: {child.program.log})")
+
+    def _tell_lost_lines(self) -> None:
+        for child in self._stack.children:
+            name = child.program.name
+            if child.lost_lines and name not in self._losses_told:
+                self._losses_told.add(name)
+                self._screen.warn(f"{child.program.log} cannot be written, lines are lost: is the disk full?")
 
     def _addresses(self) -> tuple[tuple[str, str], ...]:
         base = f"http://{self._stack.door}"

@@ -1,6 +1,7 @@
 """The parts of `up`, started in the order in which they need each other, and stopped in the reverse."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from collector.errors import SettingsError
 from collector.live import Screen
 from collector.processes import Child, Program
 from collector.up import ask, demo, programs
-from collector.up.data import open_data, write_secret
+from collector.up.data import open_data, reading_is_closed, write_secret
 from isochrone.config import Targets, decode_agent_config
 
 T = TypeVar("T")
@@ -63,25 +64,43 @@ class Stack:
         chosen = None if self.options.targets is None else admin.read_targets(self.options.targets)
         self._lock = open_data(self.options.data)
         self.listen = ask.reserve(self.options.listen)
+        if not (reading_is_closed(os.environ) or ask.is_loopback(self.listen)):
+            self.screen.warn(
+                f"everybody who reaches {self.listen} may read what is measured: to close it, name a file that holds a "
+                "token in ISOCHRONE_READ_TOKEN_FILE"
+            )
         server = await self._start_postgres()
         with self.screen.step("bringing the schema up to date") as said:
             said.append(f"schema at {await _in_thread(partial(admin.migrate, server.url))}")
         ports = {} if chosen is not None else await _in_thread(partial(_ports, server.url))
         await self._take_targets(server, chosen or demo.demo_targets(ports))
+        # Before the collector starts: it then knows the agent from its first request on.
+        await self._register_agent(server)
         await self._start_collector(server)
         await self._start_simulators(ports)
-        await self._start_agent(server)
+        await self._start_agent()
 
     async def stop(self) -> None:
-        """Stop the last started first: the agent hands over, the collector stores, then the database closes."""
+        """Stop the last started first: the agent hands over, the collector stores, then the database closes.
+
+        What goes wrong with one, or with the screen, keeps nobody from stopping the others; it is raised at the end.
+        """
+        faults: list[Exception] = []
         while self.children:
-            child = self.children[-1]
-            name = child.program.name
-            with self.screen.step(f"stopping {name}") as said:
-                polite = await child.stop()
-                said.append(f"{name} stopped" if polite else f"{name} did not stop in time and was killed")
+            try:
+                await self._stop(self.children[-1])
+            except Exception as exc:  # noqa: BLE001  whatever it is: the database must still close in order
+                faults.append(exc)
             self.children.pop()
         self._release()
+        if faults:
+            raise faults[0]
+
+    async def _stop(self, child: Child) -> None:
+        name = child.program.name
+        with self.screen.step(f"stopping {name}") as said:
+            polite = await child.stop()
+            said.append(f"{name} stopped" if polite else f"{name} did not stop in time and was killed")
 
     async def kill(self) -> None:
         """End everything now. What the agent recorded is on its disk, what the collector answered is in Postgres."""
@@ -127,17 +146,22 @@ class Stack:
                     raise failed
             said.append("simulated endpoints " + ", ".join(f"{one.name} ({one.rtt})" for one in demo.ENDPOINTS))
 
-    async def _start_agent(self, server: embedded.Postgres) -> None:
-        credential = self.options.data / "agent.credential"
+    @property
+    def _credential(self) -> Path:
+        return self.options.data / "agent.credential"
+
+    async def _register_agent(self, server: embedded.Postgres) -> None:
+        if server.created or not self._credential.exists():
+            write_secret(self._credential, await _in_thread(partial(_new_credential, server.url)))
+
+    async def _start_agent(self) -> None:
         settings = programs.agent_settings(f"http://{self.door}", self.options.data)
         results_to = sys.stdout.fileno() if self.options.as_json else None
         with self.screen.step("starting the agent") as said:
-            if server.created or not credential.exists():
-                write_secret(credential, await _in_thread(partial(_new_credential, server.url)))
             await self._run(programs.agent(settings, self._logs, results_to=results_to))
             said.append(f"agent {AGENT_NAME} in region {demo.AGENT_REGION}")
         if self.options.targets is not None:
-            await self._tell_share(credential.read_text(encoding="ascii").strip())
+            await self._tell_share(self._credential.read_text(encoding="ascii").strip())
 
     async def _tell_share(self, token: str) -> None:
         """Warn when the target file gives this agent nothing to do: an empty table would not say why."""
@@ -149,7 +173,7 @@ class Stack:
             )
 
     async def _run(self, program: Program) -> None:
-        child = Child(program=program)
+        child = Child(program=program, tell=self.screen.warn)
         self.children.append(child)
         await child.start()
 

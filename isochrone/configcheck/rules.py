@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
-from isochrone.config import Duration, Endpoint, InferenceOptions, Location, Module
+from isochrone.config import Duration, Endpoint, InferenceOptions, Location, Module, Selector
 from isochrone.configcheck.shape import Path, closest
 from isochrone.durations import format_duration
 from isochrone.names import printable
@@ -88,6 +88,8 @@ def _part(path: Path, part: object) -> Iterator[Finding]:
             yield from _endpoint(path, part)
         case (_, Location()):
             yield from _location(path, part)
+        case (_, Selector()):
+            yield from _selector(path, part)
         case ((_, _, "url"), str()):
             yield from _url(path, part)
 
@@ -160,6 +162,13 @@ def _site(path: Path, names: tuple[str, ...], built: Mapping[Path, object]) -> I
         if isinstance(module, Module) and module.prober is not Prober.RTT:
             text = f"{name!r} asks a model ({module.prober}), and a site has none: only rtt modules"
             yield Finding((*path, index), text, name)
+
+
+def _selector(path: Path, selector: Selector) -> Iterator[Finding]:
+    for name in ("names", "regions", "labels"):
+        condition = getattr(selector, name)
+        if condition is not None and not condition:
+            yield Finding((*path, name), "is empty: say which agents probe, or leave it out for all")
 
 
 def _location(path: Path, location: Location) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ import httpx
 import psycopg
 
 from collector import admin
-from collector.ingest import Sender, plan_batch
+from collector.ingest import Moments, Sender, plan_batch
 from collector.registry import Registry
 from collector.store.engine import admin_transaction
 from collector.store.registry import load_rows
@@ -161,7 +161,8 @@ def _rows(url: str) -> Sequence[Row]:
     agent = registry.rows.agents[0]
     sender = Sender(agent=agent, targets=registry.known_targets(agent.id))
     decoded = Decoded(batch=_batch())
-    return plan_batch(decoded, sender, received_at=datetime.now(UTC), late_seconds=300).rows
+    now = datetime.now(UTC)
+    return plan_batch(decoded, sender, moments=Moments(came_at=now, received_at=now), late_seconds=300).rows
 
 
 def _batch() -> Batch:

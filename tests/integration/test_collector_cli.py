@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 GOOD = """
@@ -87,7 +88,7 @@ def test_an_agents_credential_goes_into_a_new_file_that_only_its_owner_reads(fil
     assert collector(*words, url=database_url).returncode == 2, "the file is not overwritten"
     assert path.read_text(encoding="ascii") == token
     (entry,) = json.loads(collector("agents", "list", "--json", url=database_url).stdout)
-    assert (entry["name"], entry["region"], entry["labels"]) == ("berlin-1", "eu-central", {"isp": "x"})
+    assert (entry["agent"], entry["agent_region"], entry["labels"]) == ("berlin-1", "eu-central", {"isp": "x"})
     assert "berlin-1" in collector("agents", "list", url=database_url).stdout
 
 
@@ -114,6 +115,79 @@ def test_a_database_that_is_not_there_ends_with_1_and_one_line() -> None:
     assert run.returncode == 1
     assert len(run.stderr.splitlines()) == 1
     assert "hunter2" not in run.stderr
+
+
+def test_a_schema_of_a_newer_release_is_left_alone(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '29990101_newer'")
+    run = collector("migrate", url=database_url)
+    assert run.returncode == 0, run.stderr
+    assert "29990101_newer" in run.stdout
+    assert len(run.stderr.splitlines()) == 1
+    assert "newer than this release" in run.stderr
+
+
+def test_targets_of_another_release_are_told_in_one_line(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("""INSERT INTO config_revision (etag, document) VALUES ('x', '{"from_the_future": 1}')""")
+    run = collector("targets", "show", url=database_url)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "another release" in run.stderr
+
+
+@pytest.mark.parametrize("words", [("agents", "list"), ("targets", "show"), ("migrate",)])
+def test_a_user_without_rights_is_told_in_one_line(stranger_url: str, words: tuple[str, ...]) -> None:
+    run = collector(*words, url=stranger_url)
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1
+    assert "permission denied" in run.stderr
+
+
+def test_an_unknown_option_in_the_url_is_named_and_its_value_is_not(database_url: str) -> None:
+    run = collector("migrate", url=f"{database_url}&bogus=hunter2")
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert '"bogus"' in run.stderr
+    assert "hunter2" not in run.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "up"])
+def test_a_host_that_is_none_is_told_in_one_line(database_url: str, command: str) -> None:
+    run = collector(command, "--listen", "a..b:80", url=database_url)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "a..b" in run.stderr
+
+
+def test_a_database_that_cannot_hold_every_character_is_refused_before_anything_is_made(latin_url: str) -> None:
+    run = collector("migrate", url=latin_url)
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1
+    assert "UTF8" in run.stderr
+    with psycopg.connect(latin_url) as connection:
+        assert connection.execute("SELECT to_regclass('alembic_version')").fetchone() == (None,)
+
+
+def test_text_goes_to_the_database_in_utf_8_whatever_the_environment_says(
+    files: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    words = ("agents", "add", "a", "--region", "r", "--credential-file", str(files / "c"), "--label", "city=Łódź")
+    added = collector(*words, url=database_url)
+    assert added.returncode == 0, added.stderr
+    (entry,) = json.loads(collector("agents", "list", "--json", url=database_url).stdout)
+    assert entry["labels"] == {"city": "Łódź"}
+
+
+def test_the_table_of_targets_says_which_agents_probe(files: Path) -> None:
+    chosen = "modules: [rtt], agents: {names: [berlin-*], labels: {isp: x}}}"
+    (files / "good.yml").write_text(GOOD.replace("modules: [rtt]}", chosen), encoding="utf-8")
+    checked = collector("targets", "check", str(files / "good.yml"))
+    assert checked.returncode == 0, checked.stderr
+    for expected in ("berlin-*", "isp=x"):
+        assert expected in checked.stdout
+    assert " all " not in checked.stdout
 
 
 @contextmanager

@@ -4,12 +4,15 @@ import asyncio
 import os
 import signal
 
+import httpx
 import psycopg
 import pytest
 
 from collector import admin
+from collector.app import create_app
+from collector.config import Settings
 from collector.store import engine, migration
-from tests.collecting import batch_of, inference_result, running_collector
+from tests.collecting import batch_of, inference_result, running_collector, serving
 from tests.postgres import TEMPLATE, Postgres
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +70,25 @@ async def test_a_database_without_the_schema_is_not_ready_until_it_is_migrated(d
         assert (await collector.send(batch_of([]))).status_code == 503
         await asyncio.to_thread(admin.migrate, database_url)
         assert (await collector.fetch("/readyz")).json()["status"] == "ready"
+
+
+async def test_a_database_that_cannot_hold_every_character_is_not_ready(latin_url: str) -> None:
+    async with (
+        serving(create_app(Settings(database_url=latin_url))) as address,
+        httpx.AsyncClient(base_url=address, trust_env=False) as client,
+    ):
+        answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert "LATIN1" in answer.json()["detail"]
+
+
+async def test_a_user_without_rights_is_the_databases_fault_and_told_in_the_log(
+    database_url: str, stranger_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_collector(database_url, settings=Settings(database_url=stranger_url)) as collector:
+        assert (await collector.client.get("/v1/agents")).status_code == 503
+        assert (await collector.send(batch_of([]))).status_code == 503
+    assert "permission denied" in caplog.text
 
 
 async def test_a_database_that_is_frozen_is_not_waited_for_without_end(

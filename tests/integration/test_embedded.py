@@ -152,6 +152,16 @@ async def test_a_first_start_that_was_cut_short_is_made_anew(data: Path) -> None
     assert not half.exists()
 
 
+def test_the_programs_that_make_a_data_folder_see_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_PROVIDER_KEY", "s3cret")
+    (tmp_path / "initdb").write_text(f"#!/bin/sh\nenv > {tmp_path}/seen\n")
+    (tmp_path / "initdb").chmod(0o755)
+    embedded._run_initdb(tmp_path / "fresh", tmp_path, None)  # noqa: SLF001  the wheel's own program tells nothing
+    seen = (tmp_path / "seen").read_text()
+    assert "PATH=" in seen
+    assert "SOME_PROVIDER_KEY" not in seen
+
+
 def test_one_folder_serves_one_up_at_a_time(tmp_path: Path) -> None:
     with hold_folder(tmp_path), pytest.raises(FolderBusy, match=rf"another .* \(process {os.getpid()}\) works here"):
         hold_folder(tmp_path)

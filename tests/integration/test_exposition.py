@@ -9,8 +9,10 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from collector.ingest import RejectReason
 from isochrone.batch import AgentStatus, DropReason
 from isochrone.config import Targets
+from isochrone.marks import Marks
 from isochrone.outcome import Connection, Flag, Outcome
 from isochrone.physics import great_circle_meters, rtt_floor_seconds
 from tests.collecting import TARGETS, Collector, batch_of, boottime, inference_result, rtt_result, running_collector
@@ -61,7 +63,7 @@ async def test_series_start_at_0_when_a_target_is_assigned(database_url: str) ->
     for outcome in Outcome:
         expected = None if outcome is Outcome.OK else 0
         assert value(found, "probe_failures_total", {**probe, "reason": outcome}) == expected
-    for reason in ("invalid", "unknown_target", "too_old", "future"):
+    for reason in RejectReason:
         assert value(found, "ingest_rejected_results_total", {"reason": reason}) == 0
 
 
@@ -182,10 +184,15 @@ async def test_series_go_when_their_target_goes_and_the_others_keep_their_counts
 
 
 async def test_hostile_words_leave_the_exposition_valid(database_url: str) -> None:
-    async with running_collector(database_url) as collector:
-        evil = inference_result(0, outcome=Outcome.OTHER, reason='"} 1 isochrone_ttft_seconds \\ {le="')
-        assert (await collector.send(batch_of([evil]))).status_code == 200
-        assert await samples(collector)
+    # Of all labels a model may hold the most: it is as its provider writes it.
+    evil = '"}1#\\n\\{le="\\'
+    (endpoint,) = TARGETS.endpoints
+    hostile = msgspec.structs.replace(TARGETS, endpoints=(msgspec.structs.replace(endpoint, model=evil),))
+    async with running_collector(database_url, targets=hostile) as collector:
+        assert (await collector.send(batch_of([inference_result(0)]))).status_code == 200
+        found = await samples(collector)
+    assert value(found, "ttft_seconds_count", {**STREAM, "model": evil}) == 1
+    assert {dict(labels)["model"] for _, labels in found if "model" in dict(labels)} == {evil, ""}
 
 
 async def _apply(collector: Collector, targets: Targets) -> None:
@@ -194,3 +201,18 @@ async def _apply(collector: Collector, targets: Targets) -> None:
 
     await run(collector.context.engine, admin.apply_document, targets)
     await collector.context.registry.newer_than(0)
+
+
+async def test_sums_only_grow_whatever_a_result_claims(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0)]))
+        before = await samples(collector)
+        now = boottime()
+        early = inference_result(1, started_boottime_seconds=now + 500)
+        shuffled = inference_result(2, marks=Marks(dns=1000.0, tcp=0.0, tls=0.0))
+        answer = await collector.send(batch_of([early, shuffled], sent_boottime_seconds=now))
+        assert answer.json()["accepted"] == 2
+        after = await samples(collector)
+    sums = [name for name in before if name[0].endswith(("_sum", "_count", "_total", "_bucket"))]
+    assert [name for name in sums if after[name] < before[name]] == []
+    assert value(after, "ingest_lag_seconds_count") == 3

@@ -12,10 +12,12 @@ from time import monotonic
 
 import pytest
 
+from collector import processes
 from collector.processes import BoundedLog, Child, ChildFailed, Program, State, describe_end
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SECONDS = 30
+FULL = Path("/dev/full")
 
 
 def python(code: str, log: Path, **more: object) -> Program:
@@ -92,6 +94,58 @@ async def test_a_child_that_is_not_ready_in_time_is_ended(tmp_path: Path) -> Non
     assert child.pid is None
 
 
+async def test_a_child_without_a_deadline_may_start_for_long_and_a_person_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LONG_START_SECONDS", 0.1)
+    told: list[str] = []
+
+    async def ready(_pid: int) -> bool:
+        return bool(told)
+
+    program = python(SLEEPER, tmp_path / "log", ready=ready, ready_seconds=None, long_start="it recovers")
+    child = Child(program=program, tell=told.append)
+    await child.start()
+    assert (child.state, told) == (State.RUNNING, ["it recovers"])
+    await child.stop()
+
+
+async def test_a_child_whose_start_is_called_off_ends_in_its_own_way(tmp_path: Path) -> None:
+    code = f"""
+        import pathlib, signal, sys, time
+        def end(*_):
+            pathlib.Path({str(tmp_path / "ended")!r}).touch()
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, end)
+        pathlib.Path({str(tmp_path / "listens")!r}).touch()
+        time.sleep(600)
+    """
+    program = python(code, tmp_path / "log", ready=exists(tmp_path / "never"), stop_seconds=PATIENCE_SECONDS)
+    child = Child(program=program)
+    start = asyncio.create_task(child.start())
+    await until((tmp_path / "listens").exists)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert await child.stop()
+    assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device here that is always full")
+async def test_a_child_whose_log_cannot_be_written_goes_on_and_the_loss_is_counted(tmp_path: Path) -> None:
+    code = f"""
+        import pathlib, sys, time
+        for number in range(50_000):
+            print("line", number, file=sys.stderr)
+        pathlib.Path({str(tmp_path / "done")!r}).touch()
+        time.sleep(600)
+    """
+    child = Child(program=python(code, FULL, ready=exists(tmp_path / "done")))
+    await child.start()
+    assert child.lost_lines > 1_000
+    assert await child.stop()
+
+
 async def test_a_program_that_is_missing_is_told(tmp_path: Path) -> None:
     program = Program(name="ghost", command=("/no/such/program",), environment={}, log=tmp_path / "log")
     with pytest.raises(ChildFailed, match="ghost cannot be started"):
@@ -153,6 +207,16 @@ def test_a_log_never_grows_past_its_bound_and_keeps_the_newest(tmp_path: Path) -
     assert all(0 < size <= 1_000 for size in sizes)
     assert (tmp_path / "log").read_text().endswith("line 499\n")
     assert log.last_lines()[-1] == "line 499"
+
+
+def test_a_log_that_could_not_be_written_goes_on_when_it_can(tmp_path: Path) -> None:
+    log = BoundedLog(tmp_path / "later" / "log")
+    log.write(b"one\n")
+    (tmp_path / "later").mkdir()
+    log.write(b"two\n")
+    log.close()
+    assert (log.lost, log.last_lines()) == (1, ["one", "two"])
+    assert (tmp_path / "later" / "log").read_text() == "two\n"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """What readers are told: summary, results, agents, endpoints; and that a read token closes them."""
 
+import json
 from collections.abc import Mapping
 from hashlib import sha256
 from uuid import UUID
 
+import msgspec
 import pytest
 
+from collector import admin
 from collector.config import Settings
 from isochrone.outcome import Connection, Outcome
 from isochrone.physics import great_circle_meters, rtt_floor_seconds
@@ -17,6 +20,7 @@ from tests.collecting import (
     inference_result,
     rtt_result,
     running_collector,
+    settle,
 )
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +68,19 @@ async def test_a_simulated_distance_counts_as_network_and_the_sum_stays(database
     )
 
 
+async def test_the_latest_failure_of_streams_and_round_trips_is_told(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0)]))
+        assert [row["last_failure"] for row in await summary(collector)] == [None]
+        earlier = inference_result(1, outcome=Outcome.AUTH, reason="no key", started_boottime_seconds=boottime() - 60)
+        later = rtt_result(2, outcome=Outcome.CONNECT, reason="refused")
+        await collector.send(batch_of([later, earlier], boot_id=UUID(int=2)))
+        (row,) = await summary(collector)
+    failure = row["last_failure"]
+    assert isinstance(failure, dict)
+    assert (failure["outcome"], failure["reason"]) == ("connect", "refused")
+
+
 async def test_without_rtt_probes_the_round_trip_is_that_of_the_inference_connections(database_url: str) -> None:
     async with running_collector(database_url) as collector:
         await collector.send(batch_of([inference_result(0)]))
@@ -99,10 +116,51 @@ async def test_coverage_counts_from_the_time_when_the_target_and_the_agent_exist
     async with running_collector(database_url) as collector:
         collector.rows("UPDATE target SET created_at = now() - interval '10 minutes' RETURNING id")
         collector.rows("UPDATE agent SET created_at = now() - interval '10 minutes' RETURNING id")
+        collector.rows("UPDATE config_revision SET applied_at = now() - interval '1 day' RETURNING revision")
         await collector.context.registry.newer_than(0)
         await collector.send(batch_of([inference_result(n) for n in range(5)]))
         (row,) = await summary(collector)
     assert row["coverage"] == pytest.approx(0.5, rel=0.1)
+
+
+async def test_coverage_of_a_target_that_was_taken_away_and_given_back_leaves_out_the_time_between(
+    database_url: str,
+) -> None:
+    async with running_collector(database_url) as collector:
+        (endpoint,) = TARGETS.endpoints
+        less = msgspec.structs.replace(TARGETS, endpoints=(msgspec.structs.replace(endpoint, modules=("rtt",)),))
+        admin.apply_targets(database_url, less)
+        admin.apply_targets(database_url, TARGETS)
+        collector.rows("UPDATE target SET created_at = now() - interval '9 days' RETURNING id")
+        collector.rows("UPDATE agent SET created_at = now() - interval '9 days' RETURNING id")
+        collector.rows(
+            "UPDATE config_revision SET applied_at = now() - make_interval(mins =>"
+            " CASE revision WHEN 1 THEN 10000 WHEN 2 THEN 5000 ELSE 10 END) RETURNING revision"
+        )
+        await collector.context.registry.newer_than(0)
+        await collector.send(batch_of([inference_result(n) for n in range(5)]))
+        (row,) = await summary(collector)
+    assert row["coverage"] == pytest.approx(0.5, rel=0.1)
+
+
+async def test_round_trips_that_fail_stand_beside_the_streams_of_the_same_pair(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        failed = [
+            rtt_result(n, outcome=Outcome.CONNECT, rtt_seconds=None, pings=None, reason="refused") for n in range(7)
+        ]
+        await collector.send(batch_of([*failed, rtt_result(8), inference_result(9)]))
+        site = rtt_result(0, endpoint="site-1", outcome=Outcome.CONNECT, rtt_seconds=None, pings=None, reason="refused")
+        await collector.send(batch_of([site], boot_id=UUID(int=2)))
+        near, alone = await summary(collector)
+    assert (near["probes"], near["failures"], near["rtt_probes"], near["rtt_failures"]) == (1, 0, 8, 7)
+    assert (alone["probes"], alone["failures"], alone["rtt_probes"], alone["rtt_failures"]) == (1, 1, 1, 1)
+
+
+async def test_without_round_trips_their_counts_are_0(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0)]))
+        (row,) = await summary(collector)
+    assert (row["rtt_probes"], row["rtt_failures"]) == (0, 0)
 
 
 @pytest.mark.parametrize("window", ["1", "yesterday", "0s", "32d", "9" * 30, "-1h"])
@@ -133,6 +191,7 @@ async def test_a_follower_gets_every_result_once_and_in_order(database_url: str)
     async with running_collector(database_url) as collector:
         for start in range(0, 30, 10):
             await collector.send(batch_of([inference_result(start + n) for n in range(10)]))
+        settle(collector)
         seen: list[int] = []
         after = "2000-01-01T00:00:00Z"
         for _ in range(10):
@@ -141,6 +200,7 @@ async def test_a_follower_gets_every_result_once_and_in_order(database_url: str)
             after = answer["next_after"]
         assert seen == list(range(30))
         await collector.send(batch_of([inference_result(30)]))
+        settle(collector)
         answer = (await collector.client.get("/v1/results", params={"after": after})).json()
         assert [row["seq"] for row in answer["results"]] == [30]
 
@@ -162,6 +222,7 @@ async def test_agents_and_endpoints_are_listed(database_url: str) -> None:
         agents = (await collector.client.get("/v1/agents")).json()["agents"]
         endpoints = (await collector.client.get("/v1/endpoints")).json()
     assert [(row["agent"], row["agent_region"]) for row in agents] == [("agent-1", "eu-central")]
+    assert agents == json.loads(msgspec.json.encode(admin.list_agents(database_url))), "as `agents list --json`"
     assert [(row["endpoint"], row["modules"], row["agent_regions"]) for row in endpoints["endpoints"]] == [
         ("near", ["chat", "rtt", "warm"], ["eu-central"]),
         ("site-1", ["rtt"], ["eu-central"]),

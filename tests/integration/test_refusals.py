@@ -7,9 +7,11 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+import httpx
 import pytest
 
 from collector.api import deadlines
+from collector.api.context import MAX_BATCHES_AT_ONCE
 from isochrone.batch import MAX_BODY_BYTES, MAX_INFLATED_BYTES
 from isochrone.wire import encode_batch
 from tests.collecting import Collector, batch_of, inference_result, running_collector
@@ -195,6 +197,58 @@ async def test_more_batches_at_once_than_there_are_slots_are_told_to_come_back(c
     assert int(answer.headers["retry-after"]) > 0
 
 
+async def test_bodies_that_do_not_come_hold_up_their_own_agent_alone(collector: Collector) -> None:
+    from collector import admin  # noqa: PLC0415  beside its only use
+
+    hostile = admin.add_agent(collector.database_url, name="hostile", region="ap-south")
+    await collector.context.registry.newer_than(0)
+    collector.context.turns._wait_seconds = 0.2  # noqa: SLF001  so that the test need not wait so long
+    open_ends = [await _start_batch(collector, hostile) for _ in range(MAX_BATCHES_AT_ONCE + 1)]
+    answer = await _until(collector, hostile, 503)
+    assert int(answer.headers["retry-after"]) > 0
+    assert (await collector.post(body())).status_code == 200
+    for writer in open_ends:
+        writer.close()
+    await _until(collector, hostile, 200)
+
+
+@pytest.mark.parametrize(
+    "refusal", [(b"", b"401"), (b"Content-Type: text/plain", b"415"), (b"Content-Length: 900000", b"413")]
+)
+async def test_a_body_that_trickles_behind_a_refusal_does_not_keep_the_connection(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, refusal: tuple[bytes, bytes]
+) -> None:
+    monkeypatch.setattr(deadlines, "BODY_SECONDS", 0.3)
+    headers, status = refusal
+    lines = [b"POST /v1/batches HTTP/1.1", b"Host: x", headers or b"X: y"]
+    lines += [] if status == b"401" else [f"Authorization: Bearer {collector.token}".encode()]
+    lines += [] if b"Type" in headers else [b"Content-Type: application/json"]
+    lines += [] if b"Length" in headers else [b"Content-Length: 400000"]
+    reader, writer = await _connect(collector)
+    writer.write(b"\r\n".join([*lines, b"", b""]))
+    assert (await reader.readline()).split()[1] == status
+    async with asyncio.timeout(20):
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+                while b"\n" in reader._buffer:  # type: ignore[attr-defined]  # noqa: SLF001  the rest of the answer
+                    await reader.readline()
+    writer.close()
+
+
+async def test_a_fault_of_the_collector_is_logged_with_one_traceback(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(collector.context.metrics, "render", lambda: 1 / 0)
+    answer = await collector.fetch("/metrics")
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:isochrone:problem:internal"
+    assert "GET /metrics failed" in caplog.text
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
 @pytest.mark.parametrize(
     "sent", [b"", b"GET / HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"], ids=["idle", "line", "headers"]
 )
@@ -226,6 +280,26 @@ async def test_a_second_request_on_a_connection_is_served_as_the_first(collector
         answer = await asyncio.wait_for(reader.readuntil(b"}"), 20)
         assert answer.startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+async def _until(collector: Collector, token: str, status: int) -> httpx.Response:
+    """Send a batch again and again until it is answered with a status."""
+    for _ in range(200):
+        answer = await collector.post(body(), token=token)
+        if answer.status_code == status:
+            return answer
+        await asyncio.sleep(0.05)
+    pytest.fail(f"never answered with {status}")
+
+
+async def _start_batch(collector: Collector, token: str) -> asyncio.StreamWriter:
+    """Send the headers of a batch and nothing of its body."""
+    _, writer = await _connect(collector)
+    lines = ("POST /v1/batches HTTP/1.1", "Host: x", f"Authorization: Bearer {token}",
+             "Content-Type: application/json", "Content-Length: 400000", "", "")  # fmt: skip
+    writer.write("\r\n".join(lines).encode())
+    await writer.drain()
+    return writer
 
 
 async def _connect(collector: Collector) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

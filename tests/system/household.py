@@ -18,7 +18,8 @@ from uuid import uuid4
 from collector.config import Listen
 from collector.up import ask
 
-MARKER = "ISOCHRONE_SYSTEM_TEST"
+MARKER = "XDG_SYSTEM_TEST"
+"""`up` hands XDG_* to every process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +47,14 @@ def facts_of(pid: int) -> Facts | None:
 class Household:
     """One run of `up`. Every process of it carries a marker in its environment, by which it is found."""
 
-    def __init__(self, data: Path, *arguments: str, listen: Listen | None = None) -> None:
-        self.listen = listen or ask.reserve(Listen("127.0.0.1", 0))
+    def __init__(self, data: Path, *arguments: str, full_disk: bool = False) -> None:
+        self.listen = ask.reserve(Listen("127.0.0.1", 0))
         self.data = data
         self._mark = uuid4().hex
         self._seen: set[tuple[int, str]] = set()
         self.stdout, self.stderr = data.parent / f"{self._mark}.out", data.parent / f"{self._mark}.err"
-        with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
+        self.stdout.touch()
+        with Path("/dev/full" if full_disk else self.stdout).open("wb") as out, self.stderr.open("wb") as err:
             self.process = subprocess.Popen(
                 command("--data", str(data), "--listen", str(self.listen), *arguments),
                 stdin=subprocess.DEVNULL,
@@ -138,9 +140,9 @@ def command(*arguments: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def household(data: Path, *arguments: str, listen: Listen | None = None) -> Iterator[Household]:
-    """Give a run of `up`; whatever happens, nothing of it stays."""
-    home = Household(data, *arguments, listen=listen)
+def household(data: Path, *arguments: str, full_disk: bool = False) -> Iterator[Household]:
+    """Give a run of `up`; whatever happens, nothing of it stays. With a full disk its stdout takes nothing."""
+    home = Household(data, *arguments, full_disk=full_disk)
     try:
         yield home
     finally:

@@ -8,11 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import sleep
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.config import Listen
+from collector.up.session import ECHO_SECONDS
 from tests.system.household import Household, command, household, is_measured
 
 pytestmark = pytest.mark.timeout(240)
@@ -27,9 +29,17 @@ def root() -> Iterator[Path]:
         yield Path(folder)
 
 
-def refused(root: Path, *arguments: str) -> tuple[int, list[str]]:
+def refused(root: Path, *arguments: str, **environment: str) -> tuple[int, list[str]]:
     """Run `up` with wrong arguments; return its exit code and what it said on stderr."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False, cwd=root)
+    done = subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=root,
+        env=os.environ | environment,
+    )
     assert done.stdout == ""
     return done.returncode, done.stderr.splitlines()
 
@@ -118,9 +128,42 @@ def test_told_twice_it_kills_and_says_so(root: Path) -> None:
         os.kill(home.pid_of("agent.cli run"), signal.SIGSTOP)
         home.process.send_signal(signal.SIGINT)
         home.until(lambda: "stopping" in home.said(), what="its farewell")
+        sleep(ECHO_SECONDS + 0.1)
         assert home.end(signal.SIGINT) == 130
         home.until_nobody_is_left()
         assert "told again: killing what still runs" in home.said()
+
+
+def test_two_signals_at_once_as_make_hands_them_on_are_one(root: Path) -> None:
+    with household(root / "data") as home:
+        home.until(lambda: "agent local" in home.said(), what="the agent")
+        home.process.send_signal(signal.SIGINT)
+        assert home.end(signal.SIGTERM) == 0
+        home.until_nobody_is_left()
+        assert "told again" not in home.said()
+
+
+def test_on_a_full_disk_it_runs_on_and_stops_in_order(root: Path) -> None:
+    logs = root / "data" / "log"
+    logs.mkdir(parents=True)
+    (logs / "collector.log").symlink_to("/dev/full")
+    with household(root / "data", full_disk=True) as home:
+        home.until(lambda: any(row["probes"] for row in home.rows().values()), what="a probe")
+        assert home.end() == 0
+        home.until_nobody_is_left()
+        assert home.said() == ""
+
+
+def test_an_address_that_others_reach_is_told_to_be_open_for_reading(root: Path) -> None:
+    (root / "data" / "postgres").mkdir(parents=True)
+    (root / "data" / "postgres" / "thesis.txt").touch()  # it ends there, before anything listens
+    arguments = ("--json", "--data", str(root / "data"), "--listen", "0.0.0.0:0")
+    code, said = refused(root, *arguments)
+    assert (code, len(said)) == (2, 2)
+    assert said[0].startswith("everybody who reaches 0.0.0.0:")
+    assert "ISOCHRONE_READ_TOKEN_FILE" in said[0]
+    code, said = refused(root, *arguments, ISOCHRONE_READ_TOKEN_FILE=str(root / "token"))
+    assert (code, len(said)) == (2, 1)
 
 
 def test_a_port_in_use_is_one_line_and_exit_2(root: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.auth import check_read_token
 from collector.config import Listen, load_settings
 from collector.errors import SettingsError
 
@@ -29,6 +30,7 @@ def test_a_flag_wins_over_the_environment() -> None:
         ("ISOCHRONE_LISTEN", "host:port"),
         ("ISOCHRONE_LISTEN", "host:65536"),
         ("ISOCHRONE_LISTEN", ":1"),
+        ("ISOCHRONE_LISTEN", "a..b:80"),
         ("ISOCHRONE_FLUSH_SECONDS", "0"),
         ("ISOCHRONE_FLUSH_SECONDS", "soon"),
         ("ISOCHRONE_FLUSH_SECONDS", "nan"),
@@ -57,3 +59,20 @@ def test_a_read_token_is_kept_as_its_digest_and_must_not_be_empty(tmp_path: Path
     path.write_text("\n", encoding="utf-8")
     with pytest.raises(SettingsError, match="empty"):
         load_settings({**URL, "ISOCHRONE_READ_TOKEN_FILE": str(path)})
+
+
+@pytest.mark.parametrize("token", ["two words", "two\nlines", "schlüssel", "\ufefftoken", "a\x00b", "x" * 250])
+def test_a_read_token_that_no_header_can_carry_is_refused_without_repeating_it(tmp_path: Path, token: str) -> None:
+    path = tmp_path / "file"
+    path.write_text(token, encoding="utf-8")
+    with pytest.raises(SettingsError, match="ISOCHRONE_READ_TOKEN_FILE") as refused:
+        load_settings({**URL, "ISOCHRONE_READ_TOKEN_FILE": str(path)})
+    assert token not in str(refused.value)
+
+
+@pytest.mark.parametrize("token", ["x", "!~", "x" * 249])
+def test_every_read_token_that_is_taken_opens(tmp_path: Path, token: str) -> None:
+    path = tmp_path / "file"
+    path.write_text(f"{token}\n", encoding="utf-8")
+    settings = load_settings({**URL, "ISOCHRONE_READ_TOKEN_FILE": str(path)})
+    check_read_token(f"Bearer {token}", expected_sha256=settings.read_token_sha256)

@@ -98,6 +98,9 @@ def test_values_become_what_the_model_says() -> None:
         ("model: m", "model: m\n    location: here", 9, "endpoints[0].location: 'here' where keys with values belong"),
         ("model: m", "model: m\n    budget: {usd_per_day: 1.5}", 9, "endpoints[0].budget.usd_per_day: needs a price: {input_per_million, output_per_million}"),
         ("model: m", "model: m\n    simulated: yes", 9, "endpoints[0].simulated: 'yes' where true or false belongs"),
+        ("model: m", "model: m\n    agents: {names: []}", 9, "endpoints[0].agents.names: is empty: say which agents probe, or leave it out for all"),
+        ("model: m", "model: m\n    agents: {regions: []}", 9, "endpoints[0].agents.regions: is empty: say which agents probe, or leave it out for all"),
+        ("model: m", "model: m\n    agents: {labels: {}}", 9, "endpoints[0].agents.labels: is empty: say which agents probe, or leave it out for all"),
         ("model: m", "model: m\n    api_key: {env: ISOCHRONE_CREDENTIAL_FILE}", 9, "endpoints[0].api_key.env: 'ISOCHRONE_CREDENTIAL_FILE' names a setting of the agent itself, not a key"),
     ],
 )  # fmt: skip

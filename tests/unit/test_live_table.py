@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from collector.live import (
+    Failure,
     Part,
     Quantiles,
     Row,
@@ -81,6 +82,24 @@ def test_failures_are_told_with_their_share_of_the_probes() -> None:
     assert "10 (25%)" in rendered(view_of(Row(agent_region="local", endpoint="bad", probes=40, failures=10)))
 
 
+@pytest.mark.parametrize(("connection", "shown"), [("cold", True), ("warm", True), (None, False)])
+def test_round_trips_that_failed_stand_beside_the_failures_of_a_stream(*, connection: str | None, shown: bool) -> None:
+    row = Row(agent_region="local", endpoint="bad", connection=connection, probes=40, failures=10, rtt_failures=7)
+    text = rendered(view_of(row), width=96)
+    assert "10 (25%)" in text
+    assert ("10 (25%) +7 rtt" in text) is shown
+    assert max(len(line) for line in text.splitlines()) <= 96
+
+
+def test_the_latest_failure_is_told_in_one_line_however_narrow_the_terminal() -> None:
+    reason = "connection refused by 192.0.2.1:443: nothing listens on that port"
+    bad = Row(agent_region="local", endpoint="bad", failures=1, last_failure=Failure(outcome="connect", reason=reason))
+    lines = rendered(view_of(NEAR, bad), width=100).splitlines()
+    assert [line.strip() for line in lines if "connect" in line] == [f"bad connect: {reason}"]
+    (narrow,) = [line for line in rendered(view_of(NEAR, bad), width=60).splitlines() if "connect" in line]
+    assert len(narrow) <= 60
+
+
 @pytest.mark.parametrize(
     ("shares", "cells"),
     [
@@ -96,7 +115,7 @@ def test_the_bar_shares_all_its_cells_between_the_components(
     bar = share_bar(Shares(network_seconds=shares[0], model_seconds=shares[1], streaming_seconds=shares[2]), cells=20)
     drawn = {str(span.style): span.end - span.start for span in bar.spans}
     assert tuple(drawn.get(colour, 0) for colour in ("cyan", "magenta", "green")) == cells
-    assert len(bar.plain) == 20
+    assert "".join(block * count for block, count in zip("█▓░", cells, strict=True)) == bar.plain
 
 
 def test_without_components_the_bar_is_blank() -> None:

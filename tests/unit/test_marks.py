@@ -85,3 +85,8 @@ def test_phases_that_did_not_take_place_are_left_out() -> None:
     assert phase_seconds(COLD) == {"dns": 0.0125, "tcp": 0.0625, "tls": pytest.approx(0.075)}
     assert phase_seconds(Marks(tcp=0.5)) == {"tcp": 0.5}
     assert phase_seconds(WARM) == {}
+
+
+@given(st.builds(Marks, dns=moments, tcp=moments, tls=moments))
+def test_no_order_of_marks_makes_a_phase_negative(marks: Marks) -> None:
+    assert min(phase_seconds(marks).values()) >= 0

@@ -1,12 +1,12 @@
 """The registry: which agent gets which target, and how long the snapshot lives."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
-from collector.errors import DatabaseUnavailable
+from collector.errors import DatabaseUnavailable, SchemaBehind
 from collector.registry import (
     AgentRow,
     EndpointRow,
@@ -30,7 +30,7 @@ AGENT = AgentRow(
 def rows(*documents: Targets) -> Rows:
     """Return what the database would say after these files were applied, the newest first."""
     revisions = tuple(
-        RevisionRow(revision=len(documents) - n, document=encode_config(document).decode())
+        RevisionRow(revision=len(documents) - n, document=encode_config(document).decode(), applied_at=THEN)
         for n, document in enumerate(documents)
     )
     endpoint = EndpointRow(
@@ -84,7 +84,49 @@ def test_targets_of_earlier_revisions_are_known_and_not_assigned() -> None:
     newer = msgspec.structs.replace(TARGETS, endpoints=(msgspec.structs.replace(endpoint, modules=("chat",)),))
     registry = Registry(rows(newer, TARGETS))
     assert [one.target.module for one in registry.assigned()] == ["chat"]
-    assert set(registry.known_targets(1)) == {("near", "rtt"), ("near", "chat"), ("near", "warm")}
+    modules = ("rtt", "chat", "warm")
+    assert set(registry.known_targets(1)) == {
+        ("near", "chat", 2),
+        *(("near", module, revision) for module in modules for revision in (None, 1)),
+    }
+
+
+MINUTES, DAYS = timedelta(minutes=1), timedelta(days=1)
+NOW = THEN + 30 * DAYS
+
+
+@pytest.mark.parametrize(
+    ("history", "minutes"),
+    [
+        ([(10 * MINUTES, True)], 10),
+        ([(9 * DAYS, True)], 60),
+        ([(10 * MINUTES, True), (9 * DAYS, True)], 60),
+        ([(10 * MINUTES, True), (5 * DAYS, False), (9 * DAYS, True)], 10),
+        ([(10 * MINUTES, False), (9 * DAYS, True)], 50),
+        ([(10 * MINUTES, True), (20 * MINUTES, False), (30 * MINUTES, True)], 20),
+        ([(n * MINUTES, True) for n in range(1, 6)], 60),
+        ([(n * MINUTES, True) for n in range(1, 5)], 4),
+        ([], 0),
+    ],
+)
+def test_a_target_is_planned_while_a_file_named_it(history: list[tuple[timedelta, bool]], minutes: int) -> None:
+    (endpoint,) = TARGETS.endpoints
+    without = msgspec.structs.replace(TARGETS, endpoints=(msgspec.structs.replace(endpoint, modules=("rtt",)),))
+    snapshot = rows(*(TARGETS if named else without for _, named in history))
+    revisions = tuple(
+        msgspec.structs.replace(row, applied_at=NOW - age)
+        for row, (age, _) in zip(snapshot.revisions, history, strict=True)
+    )
+    registry = Registry(msgspec.structs.replace(snapshot, revisions=revisions))
+    planned = registry.planned(since=NOW - 60 * MINUTES, until=NOW)
+    assert sum(one.seconds for one in planned if one.assigned.target.module == "chat") == 60 * minutes
+
+
+def test_nothing_is_planned_before_the_target_exists() -> None:
+    registry = Registry(rows(TARGETS))
+    planned = list(registry.planned(since=THEN - DAYS, until=THEN + MINUTES))
+    assert {one.seconds for one in planned} == {60}
+    assert {one.seconds for one in registry.planned(since=THEN - DAYS, until=THEN - MINUTES)} <= {0}
 
 
 class Source:
@@ -145,3 +187,58 @@ async def test_without_any_snapshot_a_database_that_is_down_is_told() -> None:
     source.rows = None
     with pytest.raises(DatabaseUnavailable):
         await source.cache.get()
+
+
+def of_another_release(revision: int) -> RevisionRow:
+    """Return a target file that only a newer release can read."""
+    document = encode_config(TARGETS).decode().replace("{", '{"from_the_future":1,', 1)
+    return RevisionRow(revision=revision, document=document, applied_at=THEN)
+
+
+@pytest.mark.anyio
+async def test_targets_of_another_release_are_left_out_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    source = Source()
+    await source.cache.get()
+    before = rows(TARGETS)
+    newcomer = msgspec.structs.replace(AGENT, id=2, name="newcomer")
+    source.rows = msgspec.structs.replace(
+        before, agents=(AGENT, newcomer), revisions=(of_another_release(2), *before.revisions)
+    )
+    for _ in range(3):
+        source.now += 21
+        registry = await source.cache.get()
+    assert registry.revision == 1
+    assert [one.module for one in registry.share(2).config.targets] == ["rtt", "chat", "warm", "rtt"], "agents are new"
+    assert [record.message for record in caplog.records if "another release" in record.message][1:] == []
+    assert "from_the_future" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_the_last_targets_that_could_be_read_outlive_any_number_of_others() -> None:
+    source = Source()
+    share = (await source.cache.get()).share(1)
+    source.rows = msgspec.structs.replace(
+        rows(TARGETS), credentials=(), revisions=tuple(of_another_release(n) for n in range(9, 4, -1))
+    )
+    source.now += 21
+    assert (await source.cache.get()).share(1) == share
+
+
+@pytest.mark.anyio
+async def test_without_any_targets_that_can_be_read_no_agent_is_told_to_stop() -> None:
+    source = Source()
+    source.rows = msgspec.structs.replace(rows(TARGETS), revisions=(of_another_release(1),))
+    with pytest.raises(SchemaBehind, match="upgrade"):
+        await source.cache.get()
+
+
+@pytest.mark.anyio
+async def test_who_waited_for_a_first_try_that_failed_does_not_try_again() -> None:
+    source = Source()
+    source.rows = None
+    answers = await asyncio.gather(*(source.cache.get() for _ in range(50)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {DatabaseUnavailable}
+    assert source.loads == 1
+    source.rows = rows(TARGETS)
+    source.now += 1
+    assert (await source.cache.get()).revision == 1

@@ -8,13 +8,14 @@ import pytest
 
 from collector.config import Listen
 from collector.embedded import FolderBusy
-from collector.up import demo, programs
+from collector.up import ask, demo, programs
 from collector.up.data import default_data, open_data, read_token, write_secret
 from isochrone.config import encode_config
 from isochrone.configcheck import check_targets
 from isochrone.durations import parse_duration
 from isochrone.physics import great_circle_meters, rtt_floor_seconds
 
+KEY = "SOME_PROVIDER_KEY"
 PORTS = {"near": 1001, "far": 1002, "overseas": 1003}
 
 
@@ -85,3 +86,19 @@ def test_the_read_token_comes_from_its_file_and_is_absent_without_one(tmp_path: 
 )
 def test_a_server_on_all_addresses_is_reached_by_loopback(listen: str, door: str) -> None:
     assert programs.reach(Listen(listen, 8420)) == Listen(door, 8420)
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("192.0.2.1", False)],
+)
+def test_only_loopback_is_out_of_reach_of_others(host: str, *, alone: bool) -> None:
+    assert ask.is_loopback(Listen(host, 8420)) is alone
+
+
+def test_what_every_program_needs_is_handed_on_and_nothing_else() -> None:
+    needed = {"PATH": "/bin", "HOME": "/h", "LC_ALL": "C", "TZ": "UTC", "XDG_STATE_HOME": "/s", "PYTHONUTF8": "1"}
+    others = {KEY: "s3cret", "PGPASSWORD": "s3cret", "AWS_SESSION_TOKEN": "s3cret"}
+    own = {"ISOCHRONE_LATE_SECONDS": "60"}
+    assert programs.bare(needed | others | own) == needed
+    assert programs.bare(needed | others | own, own="ISOCHRONE_") == needed | own

@@ -1,0 +1,119 @@
+"""`docs/reference/http.md` names every route, problem and field of the collector's interface, and no other."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+from starlette.routing import Route
+
+from collector.api.problems import PROBLEMS
+from collector.api.summary import SummaryRow
+from collector.app import create_app
+from collector.config import Settings
+from collector.ingest import RejectReason
+from isochrone.batch import MAX_BODY_BYTES, MAX_INFLATED_BYTES, MAX_RESULTS, MEDIA_TYPE, Ack
+from tests.collecting import batch_of, inference_result, running_collector
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+NOT_FOR_PEOPLE = {"/docs/oauth2-redirect"}
+"""FastAPI's own, part of /docs."""
+
+
+def section(heading: str) -> str:
+    return TEXT.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the cells of the rows under `heading` whose first cell is in code."""
+    lines = re.findall(r"^\| `.*\|$", section(heading), flags=re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def words(heading: str) -> list[str]:
+    return [word for cells in table(heading) for word in re.findall(r"`([^`]+)`", cells[0])]
+
+
+def app_routes() -> dict[str, Route]:
+    """Return the routes of the app by call, as `GET /metrics`."""
+    app = create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none"))
+    found: dict[str, Route] = {}
+    for route in flat(app.routes):
+        if route.path not in NOT_FOR_PEOPLE:
+            for method in (route.methods or set()) - {"HEAD"}:
+                found[f"{method} {route.path}"] = route
+    return found
+
+
+def flat(routes: list[object]) -> list[Route]:
+    """Return the routes with those of routers inside; newer releases of FastAPI keep a router whole."""
+    found: list[Route] = []
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        found += [route] if isinstance(route, Route) else flat(list(inner.routes)) if inner is not None else []
+    return found
+
+
+def asked(route: Route) -> str:
+    """Return who may call, by what the route depends on."""
+    if not isinstance(route, APIRoute):
+        return "anybody"
+    names = {getattr(one.call, "__name__", "") for one in route.dependant.dependencies}  # codespell:ignore dependant
+    return "agent" if "calling_agent" in names else "reader" if "may_read" in names else "anybody"
+
+
+def test_the_routes_stand_in_the_reference_and_no_other() -> None:
+    assert sorted(cells[0].strip("`") for cells in table("Routes")) == sorted(app_routes())
+
+
+def test_who_may_call_a_route_stands_beside_it() -> None:
+    routes = app_routes()
+    said = {cells[0].strip("`"): cells[1] for cells in table("Routes")}
+    assert said == {call: asked(routes[call]) for call in said}
+
+
+def test_the_problems_stand_in_the_reference_in_their_order() -> None:
+    said = {cells[0].strip("`"): (int(cells[1]), cells[2]) for cells in table("Problems")}
+    assert list(said.items()) == list(PROBLEMS.items())
+
+
+def test_every_status_of_a_route_but_success_is_a_problem() -> None:
+    statuses = {int(status) for cells in table("Routes") for status in cells[3].split(", ")}
+    assert statuses - {200, 304} <= {status for status, _ in PROBLEMS.values()}
+
+
+def test_the_fields_of_a_summary_row_stand_in_the_reference_and_no_other() -> None:
+    assert sorted(words("GET /v1/summary")) == sorted(SummaryRow.__struct_fields__)
+
+
+def test_the_fields_of_an_acknowledgement_stand_in_the_reference_in_their_order() -> None:
+    assert words("POST /v1/batches") == list(Ack.__struct_fields__)
+
+
+def test_the_bounds_of_a_batch_and_the_reasons_of_a_refusal_stand_in_the_reference() -> None:
+    said = section("POST /v1/batches")
+    assert f"{MAX_BODY_BYTES // 1024} KiB as sent" in said
+    assert f"{MAX_INFLATED_BYTES // 1024**2} MiB inflated" in said
+    assert f"{MAX_RESULTS} results" in said
+    assert f"`{MEDIA_TYPE}`" in said
+    assert all(f"`{reason.value}`" in said for reason in RejectReason if reason is not RejectReason.INVALID)
+
+
+def test_the_parameters_of_the_queries_stand_in_the_reference() -> None:
+    routes = app_routes()
+    for call, heading in (("GET /v1/results", "GET /v1/results"), ("GET /v1/summary", "GET /v1/summary")):
+        route = routes[call]
+        assert isinstance(route, APIRoute)
+        for parameter in route.dependant.query_params:  # codespell:ignore dependant
+            assert f"`{parameter.name}`" in section(heading)
+
+
+@pytest.mark.anyio
+async def test_the_fields_of_a_result_stand_in_the_reference_and_no_other(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result()]))
+        (result,) = (await collector.client.get("/v1/results")).json()["results"]
+    queries = {"limit", "after"}
+    said = set(words("GET /v1/results")) - queries
+    assert said == set(result)
