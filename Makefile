@@ -24,7 +24,7 @@ $(STAMP): $(LOCKS)/dev.txt pyproject.toml
 	@touch $@
 
 up: $(STAMP) ## run everything on this machine: Postgres, collector, agent, three simulated endpoints
-	@$(BIN)/isochrone-collector up $(ARGS)
+	@exec $(BIN)/isochrone-collector up $(ARGS)
 
 test: $(STAMP) ## prove it: unit, contract, integration, migration and system tests
 	$(BIN)/python -m pytest $(ARGS)
