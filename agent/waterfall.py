@@ -172,7 +172,9 @@ def _stream_lines(result: Result, style: Style) -> list[str]:
         ]
         lines.append("  " + " + ".join(said))
         lines.append(f"  = {_ms(result.duration_seconds)} in all")
-    parts = [_named("TTFT", result.ttft_seconds), _named("RTT", result.rtt_seconds), _rate(result)]
+    answer = result.answer_ttft_seconds if result.answer_ttft_seconds != result.ttft_seconds else None
+    times = [_named("TTFT", result.ttft_seconds), _named("answer", answer), _named("RTT", result.rtt_seconds)]
+    parts = [*times, _rate(result)]
     return [*lines, "  " + ", ".join(part for part in parts if part)]
 
 

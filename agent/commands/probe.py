@@ -52,7 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="append",
         default=[],
         help="timeout=60s, max_output_tokens=32, stall_timeout=10s, first_token_timeout=30s; "
-        "without --model: timeout=10s, method=http, count=5, spacing=200ms",
+        "without --model: timeout=10s, method=tcp, count=5, spacing=200ms",
     )
     parser.add_argument("--count", type=_count, default=1, metavar="N", help="how many probes (1)")
     connection = parser.add_mutually_exclusive_group()

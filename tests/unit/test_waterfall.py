@@ -68,6 +68,13 @@ PINGED = msgspec.structs.replace(
 )
 
 
+def test_where_reasoning_came_first_the_wait_for_the_answer_is_told_too() -> None:
+    thought = msgspec.structs.replace(GOOD, answer_ttft_seconds=0.7)
+    assert "TTFT 300 ms, answer 700 ms, RTT 20.0 ms" in render(thought, url="http://e", style=PLAIN)
+    plain = msgspec.structs.replace(GOOD, answer_ttft_seconds=GOOD.ttft_seconds)
+    assert "answer" not in render(plain, url="http://e", style=PLAIN)
+
+
 @pytest.mark.parametrize("result", [GOOD, FAILED, PINGED])
 @pytest.mark.parametrize("blocks", [True, False])
 def test_no_line_is_wider_than_80_columns(result: Result, *, blocks: bool) -> None:
