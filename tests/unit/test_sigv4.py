@@ -55,7 +55,7 @@ def signed(
     ],
     ids=["model with a colon", "ARN and session token", "port", "private link, spaces and plus"],
 )
-def test_the_signature_is_botocores(url: str, region: str, token: str | None, body: bytes, signature: str) -> None:
+def test_the_signature_is_botocores(url: str, region: str, *, token: str | None, body: bytes, signature: str) -> None:
     headers = signed(url, region, token=token, body=body)
     names = "content-type;host;x-amz-date" + (";x-amz-security-token" if token else "")
     assert headers["Authorization"] == (
