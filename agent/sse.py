@@ -12,23 +12,10 @@ Rules (WHATWG HTML 9.2.6, and what providers do to it):
 import re
 from typing import Final
 
-import msgspec
+from agent.framing import MAX_EVENT_BYTES, MAX_LINE_BYTES, Event, Framing, FramingError
 
-MAX_LINE_BYTES: Final = 1024 * 1024
-MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 _LINE_END: Final = re.compile(rb"[\r\n]")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-
-
-class SseError(ValueError):
-    """The stream is beyond the bounds."""
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One event with its data; `name` is "" where the stream gave none."""
-
-    name: str = ""
-    data: str
 
 
 class SseParser:
@@ -43,7 +30,7 @@ class SseParser:
         self._begun = False
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that `chunk` completes; raise SseError beyond the bounds."""
+        """Return the events that `chunk` completes; raise FramingError beyond the bounds."""
         events: list[Event] = []
         start = 0
         if self._after_cr and chunk:
@@ -69,7 +56,7 @@ class SseParser:
     def _grow(self, piece: bytes) -> None:
         self._line += piece
         if len(self._line) > MAX_LINE_BYTES:
-            raise SseError(f"a line of the stream is longer than {MAX_LINE_BYTES} bytes")
+            raise FramingError(f"a line of the stream is longer than {MAX_LINE_BYTES} bytes")
 
     def _end_line(self, events: list[Event]) -> None:
         line = bytes(self._line)
@@ -89,7 +76,7 @@ class SseParser:
     def _add_data(self, value: bytes) -> None:
         self._size += len(value) + 1
         if self._size > MAX_EVENT_BYTES:
-            raise SseError(f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes")
+            raise FramingError(f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes")
         self._data.append(value)
 
     def _dispatch(self, events: list[Event]) -> None:
@@ -97,3 +84,6 @@ class SseParser:
         self._data, self._size, self._name = [], 0, ""
         if data.strip() and not data.startswith(b":"):
             events.append(Event(name=name, data=data.decode("utf-8", errors="replace")))
+
+
+SSE: Final = Framing(media_types=("text/event-stream",), parser=SseParser)

@@ -135,6 +135,7 @@ _FLAG_BIT: Final = {flag: 1 << bit for bit, flag in enumerate(schema.FLAGS)}
 _NO_COMPONENTS: Final = (None,) * 3
 _NO_PINGS: Final = (None,) * 8
 _NO_TOKENS: Final = (None,) * 6
+_NO_SERVER_TIMING: Final = (None,) * 5
 _rejected_decoder = msgspec.json.Decoder(tuple[Rejected, ...])
 
 
@@ -283,7 +284,7 @@ def _row_maker(
     agent_id, region_id = agent.id, agent.region.id
 
     def row_of(result: Result, target_id: int, age_seconds: float) -> Row:
-        tokens, pings, components = result.tokens, result.pings, result.components
+        tokens, pings, components, timing = result.tokens, result.pings, result.components, result.server_timing
         return (
             came - math.floor(age_seconds * 1e6),
             _microseconds(result.started_at),
@@ -318,6 +319,8 @@ def _row_maker(
             *(_NO_TOKENS if tokens is None else (_TOKEN_SOURCE[tokens.source], *astuple(tokens)[1:])),
             result.reason,
             result.address,
+            *(_NO_SERVER_TIMING if timing is None else astuple(timing)),
+            result.served_region,
         )
 
     return row_of

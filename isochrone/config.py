@@ -32,6 +32,16 @@ class Provider(StrEnum):
     """The wire formats that this release speaks."""
 
     OPENAI = "openai"
+    OPENAI_COMPLETIONS = "openai-completions"
+    OPENAI_RESPONSES = "openai-responses"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
+    BEDROCK = "bedrock"
+    AZURE_OPENAI = "azure-openai"
+    OLLAMA = "ollama"
+    COHERE = "cohere"
+    TGI = "tgi"
+    TRITON = "triton"
 
 
 Url = Annotated[str, msgspec.Meta(max_length=2_000)]

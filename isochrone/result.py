@@ -54,6 +54,27 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     """Events that carried at least one token."""
 
 
+class ServerTiming(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What the server told of its own time, as it told it."""
+
+    source: Text
+    """The header or field that it stood in."""
+    first_token_seconds: Seconds | None = None
+    """From the request's arrival there to its first token, waiting included."""
+    total_seconds: Seconds | None = None
+    """From the request's arrival there to the end of the answer."""
+    queue_seconds: Seconds | None = None
+    trusted: bool
+    """It fits what was seen from here; where it does not, nothing is reckoned with it."""
+
+    def __post_init__(self) -> None:
+        values = (self.first_token_seconds, self.total_seconds, self.queue_seconds)
+        check_all_seconds(values, _SERVER_DURATIONS, place="server_timing.")
+
+
+_SERVER_DURATIONS = ("first_token_seconds", "total_seconds", "queue_seconds")
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One attempt, never retried inside. (boot id of its batch, `seq`) names it for ever."""
 
@@ -91,6 +112,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     components: Components | None = None
     pings: Pings | None = None
     tokens: Tokens | None = None
+    server_timing: ServerTiming | None = None
+    served_region: Text | None = None
+    """Where the provider says that it answered; `edge:` and an airport where only the edge is known."""
     flags: tuple[Flag, ...] = ()
     start_delay_seconds: Seconds | None = None
     """How long after its planned moment the probe started; None when nobody planned it."""

@@ -30,6 +30,7 @@ def inference(
     first_token: float = 10,
     stall: float = 10,
     max_output_tokens: int = 64,
+    provider: Provider = Provider.OPENAI,
 ) -> Assignment:
     """Return an inference target with a key."""
     options = InferenceOptions(
@@ -44,7 +45,7 @@ def inference(
         module=f"chat-{connection}",
         url=url,
         options=module,
-        provider=Provider.OPENAI,
+        provider=provider,
         model=model,
         api_key=ApiKey(env="KEY"),
     )

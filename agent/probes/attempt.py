@@ -79,6 +79,7 @@ class Attempt:
         self.address: Address | None = None
         self.connection: Connection | None = None
         self.http_status: int | None = None
+        self.served_region: str | None = None
         self.flags: set[Flag] = set()
         self._moments: dict[str, int] = {}
         self._clocks: set[ClockSource] = set()
@@ -133,6 +134,7 @@ class Attempt:
             connection=self.connection,
             clock_source=ClockSource.KERNEL if self._clocks == {ClockSource.KERNEL} else ClockSource.USER,
             marks=self.marks(),
+            served_region=self.served_region,
             flags=tuple(sorted(self.flags)),
         )
 

@@ -23,7 +23,8 @@ from agent.probes.attempt import Attempt, Deadline, Link, open_link
 from agent.probes.pool import Pool
 from agent.probes.reading import StreamReader
 from agent.probes.status import check_answer
-from agent.providers import PROVIDERS, Request, WireFormat
+from agent.providers import PROVIDERS, Ask, Request, WireFormat
+from agent.servertiming import Told, better, judge, region_by_headers, told_by_headers
 from agent.timeline import Usage, count_tokens, pace
 from agent.transport import Answer, Failure, Origin, parse_origin
 from isochrone.config import ApiKey, Assignment, InferenceOptions
@@ -48,6 +49,7 @@ class InferenceProbe:
         self._reader: StreamReader | None = None
         self._link: Link | None = None
         self._secrets: list[str] = []
+        self._told: Told | None = None
         self._awaited_from: float | None = None
         self._retransmits_before = 0
 
@@ -74,7 +76,7 @@ class InferenceProbe:
         self._link = await self._connect(origin, deadline)
         answer = await self._ask(self._link, request, deadline)
         try:
-            await check_answer(answer, self._wire_format.error_text)
+            await check_answer(answer, self._wire_format.framing)
             await self._stream(answer, deadline)
         finally:
             await answer.close()
@@ -93,10 +95,11 @@ class InferenceProbe:
                 key = self._resolve_key(self._target.api_key)
             except AgentError as exc:
                 raise Failure(Outcome.AUTH, str(exc)) from exc
-            self._secrets.append(key)
+            self._secrets.extend(self._wire_format.secrets(key))
         self._secrets.append(prompt)
         try:
-            return self._wire_format.request(self._target, key=key, prompt=prompt)
+            ask = Ask(target=self._target, key=key, prompt=prompt, at=self._attempt.started_at)
+            return self._wire_format.request(ask)
         except ValueError as exc:
             raise Failure(Outcome.OTHER, str(exc)) from exc
 
@@ -129,6 +132,8 @@ class InferenceProbe:
                 attempt.origin_ns = link.http.started_ns
             attempt.mark_request(link)
         attempt.http_status = answer.status
+        attempt.served_region = region_by_headers(answer.headers)
+        self._told = told_by_headers(answer.headers)
         attempt.mark_arrival("headers", answer.complete)
         attempt.mark_request(link, answered_ns=answer.first.at_ns)
         return answer
@@ -176,6 +181,7 @@ class InferenceProbe:
         parts = components(marks, rtt_seconds=rtt_seconds)
         if parts is not None and not add_up(parts, marks.end):
             return self._failed(Failure(Outcome.OTHER, "the parts do not add up to the duration: a fault of ours"))
+        told = better(reader.told, self._told)
         return msgspec.structs.replace(
             attempt.result(),
             duration_seconds=marks.end,
@@ -189,6 +195,7 @@ class InferenceProbe:
             stall_seconds=rhythm.stall_seconds,
             components=parts,
             tokens=rhythm.tokens,
+            server_timing=None if told is None else judge(told, marks, rtt_seconds=rtt_seconds),
         )
 
     def _let_go(self) -> None:

@@ -6,14 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
+from agent.framing import Event, FramingError
 from agent.probes.attempt import Attempt, Deadline
 from agent.providers import Reading, WireFormat
-from agent.sse import Event, SseError, SseParser
+from agent.servertiming import MAX_REGION, Told, better
 from agent.timeline import TokenArrival, Usage
 from agent.transport import Answer, Arrival, Chunk, Failure
 from isochrone.config import InferenceOptions
+from isochrone.names import printable
 from isochrone.outcome import Outcome
 
+FRAMED: Final = frozenset({"transfer-encoding", "content-length"})
+"""Header fields of an answer whose end can be told from a cut."""
 DRAIN_SECONDS: Final = 0.25
 """How long the end of the body may take after [DONE]: then the connection can be used again."""
 PIECE_BYTES: Final = 4 * 1024
@@ -28,10 +32,11 @@ class StreamReader:
         self._attempt = attempt
         self._options = options
         self._deadline = deadline
-        self._parser = SseParser()
+        self._parser = wire.framing.parser()
         self._last: Arrival | None = None
         self.arrivals: list[TokenArrival] = []
         self.usage = Usage()
+        self.told: Told | None = None
         self.finished = False
         self.done = False
 
@@ -49,7 +54,9 @@ class StreamReader:
     def check(self) -> None:
         """Set the mark `end`; raise Failure unless the stream is good as it stands."""
         if not self.finished and not self.done and self.arrivals:
-            raise Failure(Outcome.TRUNCATED, "the stream ended without finish_reason or [DONE]")
+            raise Failure(
+                Outcome.TRUNCATED, f"the stream ended without {self._wire.ending or 'a framed end of its body'}"
+            )
         if not self.arrivals:
             raise Failure(Outcome.EMPTY, "the stream ended without a token")
         if self._last is not None:
@@ -68,7 +75,7 @@ class StreamReader:
         for start in range(0, len(data), PIECE_BYTES):
             try:
                 events = self._parser.feed(data[start : start + PIECE_BYTES])
-            except SseError as exc:
+            except FramingError as exc:
                 raise Failure(Outcome.PROTOCOL, str(exc)) from exc
             for event in events:
                 self._take(event, arrival)
@@ -79,6 +86,8 @@ class StreamReader:
             return
         for event in self._parser.finish():
             self._take(event, answer.end)
+        if self._wire.ending is None:
+            self.finished = not FRAMED.isdisjoint(answer.headers)
         self._last = answer.end
 
     def _take(self, event: Event, arrival: Arrival) -> None:
@@ -92,14 +101,21 @@ class StreamReader:
             raise Failure(Outcome.PROTOCOL, reading.unreadable)
         if reading.error is not None:
             raise Failure(Outcome.STREAM_ERROR, f"the provider failed in its stream: {reading.error}")
-        if reading.usage is not None:
-            self.usage = self.usage.merged(reading.usage)
+        self._note(reading)
         if reading.token:
             self._take_token(reading, arrival)
         self.done = reading.done
         if reading.finished and not self.finished:
             self.finished = True
             self._expect_more("no end of the stream")
+
+    def _note(self, reading: Reading) -> None:
+        if reading.usage is not None:
+            self.usage = self.usage.merged(reading.usage)
+        if reading.told is not None:
+            self.told = better(reading.told, self.told)
+        if reading.region is not None:
+            self._attempt.served_region = printable(reading.region, limit=MAX_REGION)
 
     def _take_token(self, reading: Reading, arrival: Arrival) -> None:
         attempt = self._attempt

@@ -1,12 +1,17 @@
 """What the head of an answer says: a stream, or the failure that it is."""
 
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from agent.eventstream import EVENT_STREAM
+from agent.framing import Framing
+from agent.ndjson import NDJSON
+from agent.providers import error_text
+from agent.sse import SSE
 from agent.transport import Answer, Failure
 from isochrone.outcome import Outcome
 
+STREAMS: Final = frozenset({*SSE.media_types, *NDJSON.media_types, *EVENT_STREAM.media_types})
 ERROR_BODY_BYTES: Final = 8 * 1024
 OVERLOADED: Final = 529
 """Anthropic and others, beside 503."""
@@ -25,18 +30,22 @@ _HINTS: Final[dict[int, str]] = {
 }
 
 
-async def check_answer(answer: Answer, error_text: Callable[[bytes], str | None]) -> None:
-    """Return if the answer is a stream; raise Failure otherwise, with the provider's words if it gave any."""
+async def check_answer(answer: Answer, framing: Framing) -> None:
+    """Return if the answer may be a stream of `framing`; else raise Failure, with the provider's words if any."""
     if answer.status != HTTPStatus.OK:
-        raise Failure(_outcome(answer.status), await _words(answer, error_text))
+        raise Failure(_outcome(answer.status), await _words(answer))
     encoding = answer.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise Failure(Outcome.PROTOCOL, f"the answer is encoded ({encoding}) although identity was asked for")
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        await _refuse_json(answer, error_text)
+        await _refuse_json(answer)
     if "html" in kind:
         raise Failure(Outcome.PROTOCOL, "the answer is HTML, not a stream: is the URL that of the API?")
+    if kind in STREAMS and kind not in framing.media_types:
+        raise Failure(
+            Outcome.PROTOCOL, f"a stream of {framing.media_types[0]} was asked for, {kind} came: which provider is it?"
+        )
 
 
 def _outcome(status: int) -> Outcome:
@@ -48,7 +57,7 @@ def _outcome(status: int) -> Outcome:
     return Outcome.HTTP_4XX if status >= HTTPStatus.BAD_REQUEST else Outcome.PROTOCOL
 
 
-async def _words(answer: Answer, error_text: Callable[[bytes], str | None]) -> str:
+async def _words(answer: Answer) -> str:
     parts = [f"HTTP {answer.status}"]
     location = answer.headers.get("location")
     if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST and location is not None:
@@ -62,7 +71,7 @@ async def _words(answer: Answer, error_text: Callable[[bytes], str | None]) -> s
     return ": ".join(parts) if len(parts) > 1 else f"HTTP {answer.status} without a reason"
 
 
-async def _refuse_json(answer: Answer, error_text: Callable[[bytes], str | None]) -> None:
+async def _refuse_json(answer: Answer) -> None:
     said = error_text(await _body(answer))
     if said is not None:
         raise Failure(Outcome.STREAM_ERROR, f"HTTP 200, but the provider failed: {said}")

@@ -1,4 +1,4 @@
-"""OpenAI chat completions, as OpenAI, Azure, vLLM, SGLang, llama.cpp, LiteLLM, Groq, OpenRouter and others stream it.
+"""OpenAI chat completions, as OpenAI, vLLM, SGLang, llama.cpp, LiteLLM, Groq, OpenRouter and others stream it.
 
 Rules:
 - a token is a non-empty `content`, `refusal`, `reasoning_content`, `reasoning` or tool call in any choice's `delta`;
@@ -8,151 +8,98 @@ Rules:
 - a top-level `error`, or an event named so, is a failure after HTTP 200.
 """
 
-import json
-import re
 from typing import Final
 from urllib.parse import urlsplit
 
-import msgspec
-
-from agent.providers.wire import Reading, Request
-from agent.sse import Event
+from agent.framing import Event
+from agent.providers.models import effort, is_reasoning
+from agent.providers.wire import (
+    Ask,
+    Payload,
+    Reading,
+    Request,
+    bearer,
+    count,
+    inner,
+    objects,
+    post,
+    read_json,
+    stream_url,
+)
+from agent.servertiming import told_by_openai
 from agent.timeline import Usage
-from isochrone.config import Assignment, InferenceOptions
 
 PATH: Final = "/chat/completions"
-_DONE: Final = "[DONE]"
-_REASONING_MODEL: Final = re.compile(r"^(?:o[1-9]|gpt-[5-9])(?:$|[-.:])")
-"""Models that refuse `max_tokens`; compatible servers know no other name."""
-_EFFORT_MINIMAL: Final = re.compile(r"^gpt-5(?:$|-mini|-nano|-20)")
-"""Models of the first gpt-5 series; the later ones can do without."""
-_EFFORT_NONE: Final = re.compile(r"^gpt-5\.[1-9](?:$|-20|-mini|-nano)")
+ENDING: Final = "finish_reason or [DONE]"
 
 
-def request(target: Assignment, *, key: str | None, prompt: str) -> Request:
-    """Return the request for a stream of at most `max_output_tokens`; raise ValueError for a key that is none."""
-    options = target.options.inference or InferenceOptions()
-    headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-    if key is not None:
-        if not (key.isascii() and key.isprintable()):
-            raise ValueError("the key holds characters that no header may: is there a line end in it?")
-        headers["Authorization"] = f"Bearer {key}"
-    url = stream_url(target.url)
-    body: dict[str, object] = {
-        "model": target.model,
-        "messages": [{"role": "user", "content": prompt}],
+def request(ask: Ask) -> Request:
+    """Return the request for a stream of at most `max_output_tokens`."""
+    url = stream_url(ask.target.url, PATH)
+    return post(url, chat_body(ask, official=is_official(url)), headers=bearer(ask.key))
+
+
+def chat_body(ask: Ask, *, official: bool) -> Payload:
+    """Return the body; `official` is OpenAI itself, which knows what strict servers refuse."""
+    return {
+        "model": ask.model,
+        "messages": [{"role": "user", "content": ask.prompt}],
         "stream": True,
-        "stream_options": _stream_options(url),
-        **_model_options(url, target.model or "", options.max_output_tokens),
+        "stream_options": stream_options(official=official),
+        **_model_options(ask, official=official),
     }
-    return Request(url=url, headers=headers, body=msgspec.json.encode(body))
 
 
-def stream_url(base_url: str) -> str:
-    """Return where to post: a base such as https://api.openai.com/v1 gets the path, a full URL stays."""
-    parts = urlsplit(base_url)
-    path = parts.path.rstrip("/")
-    return parts._replace(path=path if path.endswith(PATH) else path + PATH, fragment="").geturl()
+def stream_options(*, official: bool) -> dict[str, bool]:
+    """Ask for usage; refuse padding where it exists, and there only: strict servers refuse what they don't know."""
+    padded = {"include_obfuscation": False} if official else {}
+    return {"include_usage": True, **padded}
+
+
+def is_official(url: str) -> bool:
+    """Return whether OpenAI itself is asked."""
+    return urlsplit(url).hostname == "api.openai.com"
 
 
 def interpret(event: Event) -> Reading:
     """Return what `event` says."""
-    if event.data.strip() == _DONE:
-        return Reading(done=True)
-    try:
-        payload = json.loads(event.data)
-    except (ValueError, RecursionError):
-        if event.name == "error":
-            return Reading(error=event.data)
-        return Reading(unreadable="an event of the stream is not JSON")
-    if not isinstance(payload, dict):
-        return Reading()
-    error = _error_words(payload)
-    if error is not None or event.name == "error":
-        return Reading(error=error or "the provider named no reason")
-    return _chunk(payload)
+    return read_json(event, _chunk)
 
 
-def error_text(body: bytes) -> str | None:
-    """Return the provider's words in an error's body."""
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
+def usage(payload: Payload) -> Usage | None:
+    """Return the counts of a chunk, wherever servers put them."""
+    counts = inner(payload, "usage") or inner(payload, "x_groq", "usage")
+    if not counts:
         return None
-    return _error_words(payload) if isinstance(payload, dict) else None
+    return Usage(
+        output=count(counts, "completion_tokens"),
+        input=count(counts, "prompt_tokens"),
+        cached_input=count(counts.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning=count(counts.get("completion_tokens_details"), "reasoning_tokens"),
+    )
 
 
-def _stream_options(url: str) -> dict[str, bool]:
-    """Ask for usage; refuse padding where it exists, and there only: strict servers refuse what they don't know."""
-    padded = {"include_obfuscation": False} if _is_official(url) else {}
-    return {"include_usage": True, **padded}
+def _model_options(ask: Ask, *, official: bool) -> Payload:
+    if not (official or is_reasoning(ask.model)):
+        return {"max_tokens": ask.max_output_tokens}
+    options: Payload = {"max_completion_tokens": ask.max_output_tokens}
+    least = effort(ask.model)
+    return options if least is None else {**options, "reasoning_effort": least}
 
 
-def _is_official(url: str) -> bool:
-    return urlsplit(url).hostname == "api.openai.com"
-
-
-def _model_options(url: str, model: str, limit: int) -> dict[str, object]:
-    name = model.rpartition("/")[2]
-    if not (_is_official(url) or _REASONING_MODEL.match(name)):
-        return {"max_tokens": limit}
-    options: dict[str, object] = {"max_completion_tokens": limit}
-    if _EFFORT_MINIMAL.match(name):
-        options["reasoning_effort"] = "minimal"
-    elif _EFFORT_NONE.match(name):
-        options["reasoning_effort"] = "none"
-    return options
-
-
-def _chunk(payload: dict[str, object]) -> Reading:
-    choices = payload.get("choices")
-    found = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-    deltas = [delta for choice in found if isinstance(delta := choice.get("delta"), dict)]
+def _chunk(payload: Payload) -> Reading:
+    choices = objects(payload, "choices")
+    deltas = [inner(choice, "delta") for choice in choices]
     return Reading(
         answer=any(_text(delta, "content", "refusal") for delta in deltas),
         reasoning=any(_text(delta, "reasoning_content", "reasoning") for delta in deltas),
-        tool=any(_calls(delta) for delta in deltas),
-        finished=any(choice.get("finish_reason") for choice in found),
-        usage=_usage(payload),
+        tool=any(delta.get("tool_calls") or delta.get("function_call") for delta in deltas),
+        finished=any(choice.get("finish_reason") for choice in choices),
+        usage=usage(payload),
+        told=told_by_openai(payload),
     )
 
 
-def _text(delta: dict[str, object], *names: str) -> bool:
+def _text(delta: Payload, *names: str) -> bool:
     """Tell whether one of the fields holds text (some servers send lists of parts)."""
     return any(isinstance(value := delta.get(name), str | list) and len(value) > 0 for name in names)
-
-
-def _calls(delta: dict[str, object]) -> bool:
-    return bool(delta.get("tool_calls") or delta.get("function_call"))
-
-
-def _usage(payload: dict[str, object]) -> Usage | None:
-    usage = payload.get("usage")
-    groq = payload.get("x_groq")
-    if usage is None and isinstance(groq, dict):
-        usage = groq.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    return Usage(
-        output=_count(usage, "completion_tokens"),
-        input=_count(usage, "prompt_tokens"),
-        cached_input=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        reasoning=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-    )
-
-
-def _count(holder: object, name: str) -> int | None:
-    value = holder.get(name) if isinstance(holder, dict) else None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
-        return value
-    return None
-
-
-def _error_words(payload: dict[str, object]) -> str | None:
-    error = payload.get("error")
-    if error is None or error is False:
-        return None
-    if not isinstance(error, dict):
-        return str(error)
-    words = error.get("message") or error.get("code") or error.get("type")
-    return str(words) if words is not None else "the provider named no reason"

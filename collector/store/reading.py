@@ -15,7 +15,7 @@ _FILTERS: Final = {
 }
 _NEWEST: Final = "ORDER BY received_at DESC, batch_id DESC, seq DESC"
 _ONWARD: Final = "ORDER BY received_at, batch_id, seq"
-_GROUPS: Final = ("marks", "pings", "tokens")
+_GROUPS: Final = ("marks", "pings", "tokens", "server_timing")
 _COMPONENTS: Final = ("network_seconds", "model_seconds", "streaming_seconds")
 
 
@@ -55,13 +55,13 @@ def results_after(
 
 
 def wire_fields(row: Mapping[str, object]) -> dict[str, object]:
-    """Return a row in the wire's shape: marks, components, pings and tokens as objects, null where there are none."""
+    """Return a row in the wire's shape: marks, components and the like as objects, null where there are none."""
     nested: dict[str, dict[str, object]] = {group: {} for group in _GROUPS}
     flat: dict[str, object] = {}
     for name, value in row.items():
-        group, _, field = name.partition("_")
-        if group in nested and name != "tokens_per_second":
-            nested[group][field] = value
+        group = next((group for group in _GROUPS if name.startswith(f"{group}_")), None)
+        if group is not None and name != "tokens_per_second":
+            nested[group][name.removeprefix(f"{group}_")] = value
         elif name not in _COMPONENTS:
             flat[name] = value
     components = {name: row[name] for name in _COMPONENTS}
@@ -71,4 +71,5 @@ def wire_fields(row: Mapping[str, object]) -> dict[str, object]:
         "components": None if row["model_seconds"] is None else components,
         "pings": None if row["pings_method"] is None else nested["pings"],
         "tokens": None if row["tokens_source"] is None else nested["tokens"],
+        "server_timing": None if row["server_timing_source"] is None else nested["server_timing"],
     }

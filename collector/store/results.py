@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from sqlalchemy import BigInteger, DateTime, Double, Integer, SmallInteger, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, DateTime, Double, Integer, SmallInteger, Text, Uuid
 from sqlalchemy.dialects.postgresql import REAL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -35,6 +35,7 @@ _WIRE_TYPES: Final = {
     Integer: "int4",
     SmallInteger: "int2",
     Text: "text",
+    Boolean: "bool",
 }
 COPY_TYPES: Final = [_WIRE_TYPES[type(column.type)] for column in result.columns]
 

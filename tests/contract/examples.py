@@ -29,7 +29,7 @@ from isochrone.outcome import (
     RttSource,
     TokenSource,
 )
-from isochrone.result import Pings, Result, Tokens
+from isochrone.result import Pings, Result, ServerTiming, Tokens
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -152,6 +152,43 @@ INFERENCE_BATCH: Final = Batch(
                 Flag.BELOW_FLOOR,
             ),
             start_delay_seconds=1.5,
+        ),
+    ),
+)
+
+SERVER_TIMING_BATCH: Final = Batch(
+    version=1,
+    batch_id=_batch_id(5),
+    boot_id=BOOT_ID,
+    sent_at=SENT_AT,
+    status=AgentStatus(version="0.1.0"),
+    results=(
+        Result(
+            seq=5,
+            endpoint="groq-us",
+            module="chat",
+            prober=Prober.INFERENCE,
+            started_at=NOON + timedelta(seconds=5),
+            started_boottime_seconds=86405.0,
+            outcome=Outcome.OK,
+            server_timing=ServerTiming(
+                source="groq usage",
+                first_token_seconds=0.0625,
+                total_seconds=0.25,
+                queue_seconds=0.015625,
+                trusted=True,
+            ),
+            served_region="edge:FRA",
+        ),
+        Result(
+            seq=6,
+            endpoint="local",
+            module="chat",
+            prober=Prober.INFERENCE,
+            started_at=NOON + timedelta(seconds=6),
+            started_boottime_seconds=86406.0,
+            outcome=Outcome.OK,
+            server_timing=ServerTiming(source="openai-processing-ms", first_token_seconds=0.0, trusted=False),
         ),
     ),
 )

@@ -14,6 +14,7 @@ from tests.contract.examples import GOLDEN, golden
 BATCHES = {
     "batch_rtt": examples.RTT_BATCH,
     "batch_inference": examples.INFERENCE_BATCH,
+    "batch_server_timing": examples.SERVER_TIMING_BATCH,
     "batch_failure": examples.FAILURE_BATCH,
     "batch_newer_agent": examples.NEWER_AGENT_BATCH,
 }

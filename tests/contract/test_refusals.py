@@ -49,6 +49,12 @@ ONE_RESULT = {
         ".components.network_seconds",
     ),
     "negative ping": (b'"pings": {"method": "tcp", "sent": 1, "lost": 0, "min_seconds": -1}', ".pings.min_seconds"),
+    "negative server time": (
+        b'"server_timing": {"source": "x", "first_token_seconds": -1, "trusted": true}',
+        ".server_timing.first_token_seconds",
+    ),
+    "server time without a verdict": (b'"server_timing": {"source": "x"}', ".server_timing"),
+    "NUL in a region": (rb'"served_region": "a\u0000b"', ".served_region"),
     "duration of a month": (b'"duration_seconds": 2600000', ".duration_seconds"),
     "duration as text": (b'"rtt_seconds": "0.1"', ".rtt_seconds"),
     "NUL in a reason": (rb'"reason": "a\u0000b"', ".reason"),

@@ -20,7 +20,7 @@ from isochrone.outcome import (
     RttSource,
     TokenSource,
 )
-from isochrone.result import Pings, Result, Tokens
+from isochrone.result import Pings, Result, ServerTiming, Tokens
 from tests.contract.examples import BOOT_ID, NOON, RTT_BATCH
 
 names = st.from_regex(r"[a-z0-9][a-z0-9._/-]{0,63}", fullmatch=True)
@@ -53,6 +53,12 @@ tokens = st.builds(
     arrivals=counts,
     **dict.fromkeys(("input", "cached_input", "reasoning"), maybe(counts)),
 )
+server_timings = st.builds(
+    ServerTiming,
+    source=texts,
+    trusted=st.booleans(),
+    **dict.fromkeys(("first_token_seconds", "total_seconds", "queue_seconds"), maybe(seconds)),
+)
 results = st.builds(
     Result,
     seq=st.integers(min_value=0, max_value=2**62),
@@ -74,6 +80,8 @@ results = st.builds(
     components=maybe(st.builds(Components, network_seconds=seconds, model_seconds=seconds, streaming_seconds=seconds)),
     pings=maybe(pings),
     tokens=maybe(tokens),
+    server_timing=maybe(server_timings),
+    served_region=maybe(texts),
     flags=st.lists(st.sampled_from(Flag), unique=True).map(tuple),
     **dict.fromkeys(
         (

@@ -14,6 +14,7 @@ from psycopg import sql
 from collector import admin
 from isochrone.marks import Marks
 from isochrone.outcome import Flag, Outcome
+from isochrone.result import ServerTiming
 from isochrone.wire import encode_batch
 from tests.collecting import AGENT, TARGETS, batch_of, boottime, inference_result, rtt_result, running_collector
 
@@ -297,3 +298,21 @@ def _rounded(value: object) -> object:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     return {name: _rounded(v) for name, v in value.items()} if isinstance(value, dict) else value
+
+
+async def test_the_servers_own_word_is_stored_and_read_as_it_was_sent(database_url: str) -> None:
+    timing = ServerTiming(source="vllm metrics", first_token_seconds=0.25, queue_seconds=0.0, trusted=True)
+    async with running_collector(database_url) as collector:
+        told = inference_result(0, server_timing=timing, served_region="eu-west")
+        await collector.send(batch_of([told, inference_result(1)]))
+        answer = await collector.fetch("/v1/results")
+    second, first = answer.json()["results"]
+    assert first["server_timing"] == {
+        "source": "vllm metrics",
+        "first_token_seconds": 0.25,
+        "total_seconds": None,
+        "queue_seconds": 0.0,
+        "trusted": True,
+    }
+    assert (first["served_region"], first["tokens_per_second"]) == ("eu-west", 50.0)
+    assert (second["server_timing"], second["served_region"]) == (None, None)

@@ -67,6 +67,23 @@ def test_revisions_are_dated_and_their_files_are_named_after_them() -> None:
 
 
 @pytest.mark.anyio
+async def test_the_release_before_stores_and_reads_beside_the_new_columns(database_url: str) -> None:
+    """Its rows leave them empty, in partitions older than they are; the view keeps its name and its old columns."""
+    migration.downgrade(database_url, "20261124_first_tables")
+    with psycopg.connect(database_url) as connection:
+        before = [column.name for column in connection.execute("SELECT * FROM v_result").description or ()]
+        connection.execute("SELECT create_result_partition(now()::date)")
+    migration.upgrade(database_url)
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0)]))
+        stored = collector.rows("SELECT server_timing_source, server_timing_trusted, served_region FROM v_result")
+    assert stored == [(None, None, None)]
+    with psycopg.connect(database_url) as connection:
+        after = [column.name for column in connection.execute("SELECT * FROM v_result").description or ()]
+    assert after[: len(before)] == before
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("column", "words"),
     [

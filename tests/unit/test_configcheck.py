@@ -78,7 +78,7 @@ def test_values_become_what_the_model_says() -> None:
         ("  rtt: {", "  R T T: {", 2, "modules.R T T: 'R T T' is no name: a-z, 0-9 and . _ / - (first a letter or digit, at most 64 characters)"),
         ("name: near", "name: Near", 5, "endpoints[0].name: 'Near' is no name: a-z, 0-9 and . _ / - (first a letter or digit, at most 64 characters)"),
         ("name: near", "name: 5", 5, "endpoints[0].name: 5 is no name: a-z, 0-9 and . _ / - (first a letter or digit, at most 64 characters)"),
-        ("provider: openai", "provider: anthropc", 7, "endpoints[0].provider: 'anthropc' is not available; available: openai"),
+        ("provider: openai", "provider: anthropc", 7, "endpoints[0].provider: 'anthropc' is not available (did you mean 'anthropic'?); available: openai, openai-completions, openai-responses, anthropic, gemini, bedrock, azure-openai, ollama, cohere, tgi, triton"),
         ("model: m", "model: 4", 8, "endpoints[0].model: 4 where text (in quotes if it looks like a number) belongs"),
         ("model: m", "model:", 8, "endpoints[0].model: nothing where text (in quotes if it looks like a number) belongs"),
         ("model: m", "modl: m", 8, "endpoints[0].modl: unknown key (did you mean 'model'?); known here: name, url, provider, model, modules, api_key, location, price, budget, agents, simulated"),

@@ -1,14 +1,17 @@
 """OpenAI's wire format: what is asked, and what each event of a stream means."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.providers import PROVIDERS, Reading
-from agent.providers.openai import error_text, interpret, request, stream_url
-from agent.sse import Event
+from agent.framing import Event
+from agent.providers import PROVIDERS, Ask, Reading, error_text
+from agent.providers import openai as chat
+from agent.providers.openai import PATH, interpret
+from agent.providers.wire import Request, stream_url
 from agent.timeline import Usage
 from isochrone.config import Assignment, Duration, InferenceOptions, Module, Provider
 from isochrone.outcome import Prober
@@ -22,6 +25,13 @@ def target(model: str, url: str = "https://llm.example/v1") -> Assignment:
         inference=InferenceOptions(max_output_tokens=20),
     )
     return Assignment(endpoint="e", module="m", url=url, options=options, provider=Provider.OPENAI, model=model)
+
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def request(target: Assignment, *, key: str | None, prompt: str) -> Request:
+    return chat.request(Ask(target=target, key=key, prompt=prompt, at=NOON))
 
 
 def asked(model: str, url: str = "https://llm.example/v1") -> dict[str, object]:
@@ -51,7 +61,7 @@ def delta(**fields: object) -> dict[str, object]:
     ],
 )
 def test_a_base_gets_the_path_and_a_full_url_stays(base: str, full: str) -> None:
-    assert stream_url(base) == full
+    assert stream_url(base, PATH) == full
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sse import MAX_LINE_BYTES, Event, SseError, SseParser
+from agent.framing import MAX_LINE_BYTES, Event, FramingError
+from agent.sse import SseParser
 
 LINES = st.sampled_from(
     [
@@ -92,7 +93,7 @@ def test_fields_and_the_end_of_the_stream(stream: bytes, events: list[Event]) ->
 def test_an_endless_line_is_refused() -> None:
     parser = SseParser()
     parser.feed(b"x" * MAX_LINE_BYTES)
-    with pytest.raises(SseError, match="longer than"):
+    with pytest.raises(FramingError, match="longer than"):
         parser.feed(b"x")
 
 
@@ -101,5 +102,5 @@ def test_an_endless_event_is_refused() -> None:
     line = b"data: " + b"x" * (MAX_LINE_BYTES - 6) + b"\n"
     for _ in range(3):
         parser.feed(line)
-    with pytest.raises(SseError, match="an event"):
+    with pytest.raises(FramingError, match="an event"):
         parser.feed(line * 2)
