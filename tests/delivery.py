@@ -1,15 +1,23 @@
 """What tests of the delivery share: results, spools, and a clock with no waiting in it."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
+
+import pytest
 
 from agent.clock import Clock, SystemClock
-from agent.push import Timing
+from agent.push import Sender, Timing
 from agent.spool import Identity, Spool, SpoolLimits, uuid7
 from agent.telemetry import Telemetry
+from agent.transport import CollectorClient
 from isochrone.outcome import Outcome, Prober
 from isochrone.result import Result
+from isochrone.wire import decode_result
+from tests.scripted_http import Answer, serving
 
 MACHINE = "4f1c2b1e-machine"
 TOKEN = "isoa_k3y_" + "x" * 40
@@ -86,3 +94,62 @@ def impatient(dice: float = 0.5) -> tuple[Timing, Patience]:
     clock = MovedClock()
     patience = Patience(clock)
     return Timing(clock=clock, random=lambda: dice, wait=patience.wait), patience
+
+
+def stored(spool: Spool) -> list[int]:
+    """Return the numbers of all results that wait, segment by segment, the oldest first."""
+    segments = [spool.read(sealed) for sealed in reversed(spool.waiting())]
+    return [decode_result(line).seq for segment in segments for line in segment.payloads]
+
+
+def files(folder: Path, suffix: str) -> list[Path]:
+    return sorted(folder.glob(f"*{suffix}"))
+
+
+class Lab:
+    """A spool, a sender, and the server that it speaks to."""
+
+    def __init__(self, spool: Spool, sender: Sender, *, telemetry: Telemetry, patience: Patience) -> None:
+        self.spool = spool
+        self.sender = sender
+        self.telemetry = telemetry
+        self.patience = patience
+
+    async def attempts(self, count: int) -> list[float | None]:
+        """Send the newest segment so many times, as far as there is one; return the waits."""
+        return [await self.sender.send(self.spool.waiting()[0]) for _ in range(count) if self.spool.waiting()]
+
+    async def turns(self, count: int) -> None:
+        """Let the loop go round so many times."""
+        for _ in range(count):
+            await self.sender.turn()
+
+    async def drained(self) -> None:
+        """Let the loop go round until nothing waits, each time after what the disk has to do."""
+        for _ in range(200):
+            if not self.spool.waiting():
+                return
+            await self.sender.turn()
+        pytest.fail(f"{self.spool.queued_results} results still wait after 200 turns")
+
+
+@asynccontextmanager
+async def lab(tmp_path: Path, answer: Answer, *, credential: Callable[[], str] = lambda: TOKEN) -> AsyncIterator[Lab]:
+    telemetry = Telemetry()
+    timing, patience = impatient()
+    spool = spool_in(tmp_path / "spool", telemetry=telemetry, clock=patience.clock)
+    async with serving(answer) as url:
+        client = CollectorClient(url)
+        sender = Sender(spool, client, credential=credential, telemetry=telemetry, timing=timing, flush_seconds=10)
+        try:
+            yield Lab(spool, sender, telemetry=telemetry, patience=patience)
+        finally:
+            await client.close()
+            spool.close()
+
+
+def fill(lab: Lab, count: int) -> UUID:
+    """Record and seal so many results; return their batch id."""
+    record(lab.spool, count)
+    lab.spool.flush()
+    return lab.spool.waiting()[0].batch_id

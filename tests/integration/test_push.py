@@ -1,8 +1,6 @@
 """A segment is forgotten for one reason alone: our own acknowledgement of it. Against a real HTTP server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -10,73 +8,20 @@ import msgspec
 import pytest
 
 from agent.errors import ConfigError
-from agent.push import ConfigCache, ConfigPoller, Sender
+from agent.push import Sender
 from agent.segment import Segment
-from agent.spool import Sealed, Spool
+from agent.spool import Sealed
 from agent.telemetry import Telemetry
 from agent.transport import CollectorClient
 from isochrone.batch import DropReason, Rejected
-from isochrone.config import AgentConfig, encode_config
+from isochrone.config import AgentConfig
 from isochrone.wire import encode_ack
-from tests.delivery import TOKEN, Patience, impatient, record, spool_in
-from tests.scripted_http import Answer, LittleCollector, Reply, Request, ack_for, serving
+from tests.delivery import TOKEN, fill, impatient, lab, record, spool_in
+from tests.scripted_http import LittleCollector, Reply, Request, ack_for, serving
 
 pytestmark = pytest.mark.anyio
 PROBLEM = "application/problem+json"
 CONFIG = AgentConfig(revision=3, agent="a", agent_region="eu", targets=())
-TOO_LONG = (
-    b'{"revision":9,"agent":"a","agent_region":"eu","targets":[{"endpoint":"e","module":"m","url":"http://127.0.0.1",'
-    b'"options":{"prober":"rtt","interval":"4000000d","timeout":"1s"}}]}'
-)
-
-
-class Lab:
-    """A spool, a sender, and the server that it speaks to."""
-
-    def __init__(self, spool: Spool, sender: Sender, *, telemetry: Telemetry, patience: Patience) -> None:
-        self.spool = spool
-        self.sender = sender
-        self.telemetry = telemetry
-        self.patience = patience
-
-    async def attempts(self, count: int) -> list[float | None]:
-        """Send the newest segment so many times, as far as there is one; return the waits."""
-        return [await self.sender.send(self.spool.waiting()[0]) for _ in range(count) if self.spool.waiting()]
-
-    async def turns(self, count: int) -> None:
-        """Let the loop go round so many times."""
-        for _ in range(count):
-            await self.sender.turn()
-
-    async def drained(self) -> None:
-        """Let the loop go round until nothing waits, each time after what the disk has to do."""
-        for _ in range(200):
-            if not self.spool.waiting():
-                return
-            await self.sender.turn()
-        pytest.fail(f"{self.spool.queued_results} results still wait after 200 turns")
-
-
-@asynccontextmanager
-async def lab(tmp_path: Path, answer: Answer, *, credential: Callable[[], str] = lambda: TOKEN) -> AsyncIterator[Lab]:
-    telemetry = Telemetry()
-    timing, patience = impatient()
-    spool = spool_in(tmp_path / "spool", telemetry=telemetry, clock=patience.clock)
-    async with serving(answer) as url:
-        client = CollectorClient(url)
-        sender = Sender(spool, client, credential=credential, telemetry=telemetry, timing=timing, flush_seconds=10)
-        try:
-            yield Lab(spool, sender, telemetry=telemetry, patience=patience)
-        finally:
-            await client.close()
-            spool.close()
-
-
-def fill(lab: Lab, count: int) -> UUID:
-    """Record and seal so many results; return their batch id."""
-    record(lab.spool, count)
-    lab.spool.flush()
-    return lab.spool.waiting()[0].batch_id
 
 
 async def test_what_is_sent_is_what_was_recorded_with_all_that_the_collector_needs(tmp_path: Path) -> None:
@@ -455,146 +400,3 @@ async def test_while_the_collector_is_away_segments_are_sealed_by_size_alone(tmp
         here.spool.flush()
         assert len(here.patience.waits) > 20
         assert len(here.spool.waiting()) == 2, "the one that was refused, and the one that was open"
-
-
-@asynccontextmanager
-async def poller(tmp_path: Path, answer: Answer) -> AsyncIterator[tuple[ConfigPoller, list[AgentConfig]]]:
-    timing, _ = impatient()
-    async with serving(answer) as url:
-        client = CollectorClient(url)
-        made = ConfigPoller(client, ConfigCache(tmp_path / "config.json"), credential=lambda: TOKEN, timing=timing)
-        applied: list[AgentConfig] = []
-
-        async def apply(config: AgentConfig) -> None:
-            applied.append(config)
-
-        made.apply = apply
-        yield made, applied
-        await client.close()
-
-
-async def test_a_configuration_is_applied_once_and_again_when_it_changes(tmp_path: Path) -> None:
-    collector = LittleCollector(CONFIG)
-    async with poller(tmp_path, collector) as (polling, applied):
-        await polling.fetch()
-        await polling.fetch()
-        collector.config = msgspec.structs.replace(CONFIG, revision=4)
-        await polling.fetch()
-    assert [config.revision for config in applied] == [3, 4]
-    assert [request.headers.get("if-none-match") for request in collector.requests] == [None, '"3"', '"3"']
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Reply(500),
-        Reply(401),
-        Reply(304),
-        Reply(200, b"<html>", headers={"etag": '"9"'}),
-        Reply(200, b"{}", headers={"etag": '"9"'}),
-        Reply(200, b"[" * 100_000, headers={"etag": '"9"'}),
-        Reply(200, b'{"agent":"\xff"}', headers={"etag": '"9"'}),
-        Reply(200, encode_config(CONFIG)),
-        Reply(200, TOO_LONG, headers={"etag": '"9"'}),
-        Reply(200, b'{"x":"' + b"y" * 300_000 + b'"}', headers={"etag": '"9"'}),
-        Reply(200, encode_config(CONFIG), headers={"etag": '"9"'}, cut=120),
-    ],
-)
-async def test_a_bad_answer_leaves_the_present_configuration_in_force(tmp_path: Path, answer: Reply) -> None:
-    collector = LittleCollector(CONFIG)
-    bad = False
-    async with poller(tmp_path, lambda request: answer if bad else collector(request)) as (polling, applied):
-        await polling.fetch()
-        bad = True
-        await polling.fetch()
-        bad = False
-        await polling.fetch()
-    assert [config.revision for config in applied] == [3]
-    stored = ConfigCache(tmp_path / "config.json").load()
-    assert stored is not None
-    assert stored.decoded() == CONFIG
-
-
-async def test_a_configuration_that_cannot_be_applied_is_not_kept_and_asked_for_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    collector = LittleCollector(CONFIG)
-    async with poller(tmp_path, collector) as (polling, applied):
-        keep = polling.apply
-
-        async def refuse(_config: AgentConfig) -> None:
-            raise OverflowError("nobody foresaw this")
-
-        polling.apply = refuse
-        running = asyncio.create_task(polling.run())
-        for _ in range(2_000):
-            await asyncio.sleep(0.005)
-            if len(collector.requests) > 2:
-                break
-        assert ConfigCache(tmp_path / "config.json").load() is None
-        polling.apply = keep
-        for _ in range(2_000):
-            await asyncio.sleep(0.005)
-            if applied:
-                break
-        running.cancel()
-    assert applied == [CONFIG]
-    assert collector.requests[2].headers.get("if-none-match") is None
-    assert "the present one stays" in caplog.text
-
-
-async def test_a_last_known_configuration_that_cannot_be_applied_does_not_end_the_agent(tmp_path: Path) -> None:
-    async with poller(tmp_path, LittleCollector(CONFIG)) as (polling, _):
-        await polling.fetch()
-    collector = LittleCollector(msgspec.structs.replace(CONFIG, revision=4))
-    async with poller(tmp_path, collector) as (polling, applied):
-        keep = polling.apply
-
-        async def refuse_the_old(config: AgentConfig) -> None:
-            if config.revision == CONFIG.revision:
-                raise OverflowError("nobody foresaw this")
-            await keep(config)
-
-        polling.apply = refuse_the_old
-        running = asyncio.create_task(polling.run())
-        for _ in range(2_000):
-            await asyncio.sleep(0.005)
-            if applied:
-                break
-        running.cancel()
-    assert [config.revision for config in applied] == [4]
-
-
-async def test_a_tag_that_cannot_be_sent_back_does_not_stop_the_fetching(tmp_path: Path) -> None:
-    collector = LittleCollector(CONFIG)
-    strange = Reply(200, encode_config(CONFIG), headers={"etag": '"\xe9"'})
-    first = [strange]
-    async with poller(tmp_path, lambda request: first.pop() if first else collector(request)) as (polling, applied):
-        await polling.fetch()
-        assert applied == []
-        await polling.fetch()
-    assert applied == [CONFIG]
-    assert len(collector.requests) == 1
-
-
-async def test_the_last_known_configuration_is_used_while_the_collector_is_away(tmp_path: Path) -> None:
-    async with poller(tmp_path, LittleCollector(CONFIG)) as (polling, _):
-        await polling.fetch()
-    async with poller(tmp_path, lambda _: Reply(503)) as (polling, applied):
-        running = asyncio.create_task(polling.run())
-        for _ in range(2_000):
-            await asyncio.sleep(0.005)
-            if applied:
-                break
-        running.cancel()
-    assert applied == [CONFIG]
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b'{"etag":"1","config":{}}', b"\xff", b"[" * 100_000, None])
-async def test_a_broken_cache_counts_as_none(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "config.json"
-    if content is None:
-        path.mkdir()
-    else:
-        path.write_bytes(content)
-    assert ConfigCache(path).load() is None
