@@ -153,3 +153,12 @@ def fill(lab: Lab, count: int) -> UUID:
     record(lab.spool, count)
     lab.spool.flush()
     return lab.spool.waiting()[0].batch_id
+
+
+def leave_backlog(folder: Path, *, segments: int) -> None:
+    """Leave what an earlier run could not send: segments of one result each."""
+    old = spool_in(folder)
+    for _ in range(segments):
+        record(old, 1)
+        old.flush()
+    old.close()

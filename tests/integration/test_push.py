@@ -16,7 +16,7 @@ from agent.transport import CollectorClient
 from isochrone.batch import DropReason, Rejected
 from isochrone.config import AgentConfig
 from isochrone.wire import encode_ack
-from tests.delivery import TOKEN, fill, impatient, lab, record, spool_in
+from tests.delivery import TOKEN, fill, impatient, lab, leave_backlog, record, spool_in
 from tests.scripted_http import LittleCollector, Reply, Request, ack_for, serving
 
 pytestmark = pytest.mark.anyio
@@ -237,11 +237,7 @@ async def test_a_segment_that_always_fails_does_not_hold_back_the_others(tmp_pat
 
 
 async def test_live_segments_go_before_the_backlog_and_the_backlog_goes_slowly(tmp_path: Path) -> None:
-    old = spool_in(tmp_path / "spool")
-    for _ in range(3):
-        record(old, 1)
-        old.flush()
-    old.close()
+    leave_backlog(tmp_path / "spool", segments=3)
     collector = LittleCollector()
     async with lab(tmp_path, collector) as here:
         live = fill(here, 1)
@@ -253,11 +249,7 @@ async def test_live_segments_go_before_the_backlog_and_the_backlog_goes_slowly(t
 
 
 async def test_results_of_now_do_not_wait_for_a_backlog_to_drain(tmp_path: Path) -> None:
-    old = spool_in(tmp_path / "spool")
-    for _ in range(60):
-        record(old, 1)
-        old.flush()
-    old.close()
+    leave_backlog(tmp_path / "spool", segments=60)
     collector = LittleCollector()
     async with lab(tmp_path, collector) as here:
         here.spool.on_sealed = here.sender.wake
@@ -270,11 +262,7 @@ async def test_results_of_now_do_not_wait_for_a_backlog_to_drain(tmp_path: Path)
 
 
 async def test_limits_are_kept_while_a_backlog_drains(tmp_path: Path) -> None:
-    old = spool_in(tmp_path / "spool")
-    for _ in range(30):
-        record(old, 1)
-        old.flush()
-    old.close()
+    leave_backlog(tmp_path / "spool", segments=30)
     async with lab(tmp_path, LittleCollector()) as here:
         await here.turns(2)
         here.patience.clock.moved += 8 * 86_400
@@ -284,11 +272,7 @@ async def test_limits_are_kept_while_a_backlog_drains(tmp_path: Path) -> None:
 
 
 async def test_a_live_segment_that_failed_still_goes_before_the_backlog(tmp_path: Path) -> None:
-    old = spool_in(tmp_path / "spool")
-    for _ in range(3):
-        record(old, 1)
-        old.flush()
-    old.close()
+    leave_backlog(tmp_path / "spool", segments=3)
     collector = LittleCollector()
     collector.faults = [Reply(500)]
     async with lab(tmp_path, collector) as here:
