@@ -321,6 +321,8 @@ def _row_maker(
             result.address,
             *(_NO_SERVER_TIMING if timing is None else astuple(timing)),
             result.served_region,
+            result.ttft_bound_seconds,
+            result.rtt_variation_seconds,
         )
 
     return row_of

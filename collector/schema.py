@@ -193,6 +193,7 @@ result = Table(
     *_seconds("server_timing_first_token_seconds", "server_timing_total_seconds", "server_timing_queue_seconds"),
     Column("server_timing_trusted", Boolean),
     Column("served_region", Text),
+    *_seconds("ttft_bound_seconds", "rtt_variation_seconds"),
     Index("ix_result_started_at", "started_at", postgresql_using="brin"),
     Index("ix_result_received_at", "received_at", postgresql_using="brin"),
     Index("ix_result_target_id_started_at", "target_id", "started_at"),

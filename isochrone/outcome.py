@@ -51,6 +51,10 @@ class RttMethod(StrEnum):
     """A handshake to a literal address, closed at once."""
     HTTP = "http"
     """A HEAD request on a warm connection, to its first response byte."""
+    TLS = "tls"
+    """A TLS handshake's first flight, ClientHello to ServerHello, on a connection of its own."""
+    ICMP = "icmp"
+    """An echo request, to its reply."""
 
 
 class RttSource(StrEnum):
@@ -64,13 +68,21 @@ class RttSource(StrEnum):
     """TCP handshake to the literal address."""
     HTTP = "http"
     """Request to first response byte on a warm connection: includes the server's own time."""
+    TLS = "tls"
+    """ClientHello to ServerHello: includes the server's own time for its key."""
+    ICMP = "icmp"
+    """Echo request to its reply, which the server's kernel sends."""
 
 
 class ClockSource(StrEnum):
-    """Which clock stamped the arrivals."""
+    """Which clock stamped the request's departure and the arrivals."""
 
     KERNEL = "kernel"
+    """The kernel's, both."""
     USER = "user"
+    """The agent's own, for at least one arrival."""
+    KERNEL_RECEIVE = "kernel_receive"
+    """The kernel's for all arrivals, the agent's own for the request: its network device stamps no departures."""
 
 
 class TokenSource(StrEnum):

@@ -103,7 +103,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     rtt_seconds: Seconds | None = None
     """Round trip; the median of the samples in an `rtt` probe."""
     rtt_source: RttSource | None = None
+    rtt_variation_seconds: Seconds | None = None
+    """The kernel's mean deviation of the connection's round trips (RFC 6298 RTTVAR), at the end."""
     ttft_seconds: Seconds | None = None
+    ttft_bound_seconds: Seconds | None = None
+    """How much less `ttft_seconds` may be in truth: one read has one stamp, that of its last segment. 0: exact."""
     answer_ttft_seconds: Seconds | None = None
     tpot_seconds: Seconds | None = None
     tokens_per_second: Rate | None = None
@@ -131,7 +135,9 @@ _DURATIONS = (
     "duration_seconds",
     "setup_seconds",
     "rtt_seconds",
+    "rtt_variation_seconds",
     "ttft_seconds",
+    "ttft_bound_seconds",
     "answer_ttft_seconds",
     "tpot_seconds",
     "stall_seconds",

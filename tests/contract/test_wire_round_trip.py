@@ -86,7 +86,7 @@ results = st.builds(
     **dict.fromkeys(
         (
             *("duration_seconds", "setup_seconds", "rtt_seconds", "ttft_seconds", "answer_ttft_seconds"),
-            *("tpot_seconds", "stall_seconds", "start_delay_seconds"),
+            *("tpot_seconds", "stall_seconds", "start_delay_seconds", "ttft_bound_seconds", "rtt_variation_seconds"),
         ),
         maybe(seconds),
     ),
