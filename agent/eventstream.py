@@ -52,6 +52,10 @@ class EventStreamParser:
         self._buffer.clear()
         return []
 
+    def between(self) -> bool:
+        """Return whether the bytes so far end where a frame does."""
+        return not self._buffer
+
     def _frame_length(self, at: int) -> int | None:
         """Return the length of the frame that begins at `at`, checked once; None until its head is here."""
         if self._length is None and len(self._buffer) - at >= _HEAD_BYTES:

@@ -33,6 +33,10 @@ class Parser(Protocol):
         """Return the event that the end of the stream completes, if any."""
         ...
 
+    def between(self) -> bool:
+        """Return whether the bytes so far end where an event does: nothing of another one came."""
+        ...
+
 
 class Framing(msgspec.Struct, frozen=True, kw_only=True):
     """One way to put events into bytes."""

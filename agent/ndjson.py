@@ -36,6 +36,10 @@ class NdjsonParser:
         except (ValueError, RecursionError):
             return []
 
+    def between(self) -> bool:
+        """Return whether the bytes so far end where a line does."""
+        return not self._line
+
     def _grow(self, piece: bytes) -> None:
         self._line += piece
         if len(self._line) > MAX_LINE_BYTES:

@@ -53,6 +53,10 @@ class SseParser:
             self._dispatch(events)
         return events
 
+    def between(self) -> bool:
+        """Return whether the bytes so far end where an event does."""
+        return not self._line and not self._data
+
     def _grow(self, piece: bytes) -> None:
         self._line += piece
         if len(self._line) > MAX_LINE_BYTES:

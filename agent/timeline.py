@@ -39,6 +39,8 @@ class TokenArrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """It carried visible answer text."""
     reasoning: bool
     """It carried reasoning."""
+    bound_ns: int = 0
+    """How much earlier than `at_ns` it may have come."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -83,6 +83,7 @@ class Attempt:
         self.flags: set[Flag] = set()
         self._moments: dict[str, int] = {}
         self._clocks: set[ClockSource] = set()
+        self._departed = ClockSource.USER
 
     def mark(self, name: str, at_ns: int | None = None) -> None:
         """Set the mark `name` to `at_ns`, or to now."""
@@ -98,9 +99,11 @@ class Attempt:
 
         Of a request that did not leave whole, only the start is marked.
         """
-        started_ns, sent_ns = link.http.started_ns, link.http.sent_ns
-        if started_ns is None:
+        departure = link.http.departure
+        if departure is None or departure.started_ns is None:
             return
+        self._departed = departure.clock
+        started_ns, sent_ns = departure.started_ns, departure.sent_ns
         self.mark("request_started", started_ns)
         if sent_ns is not None:
             self.mark("request_sent", sent_ns if answered_ns is None else max(started_ns, min(sent_ns, answered_ns)))
@@ -117,6 +120,11 @@ class Attempt:
         """Return the moments as seconds since the start."""
         return Marks(**{name: max(0, at_ns - self.origin_ns) / 1e9 for name, at_ns in self._moments.items()})
 
+    def _clock_source(self) -> ClockSource:
+        if self._clocks != {ClockSource.KERNEL}:
+            return ClockSource.USER
+        return ClockSource.KERNEL if self._departed is ClockSource.KERNEL else ClockSource.KERNEL_RECEIVE
+
     def result(self, failure: Failure | None = None) -> Result:
         """Return the result without its values: `failure` says how it ended, None means well."""
         return Result(
@@ -132,7 +140,7 @@ class Attempt:
             address=None if self.address is None else self.address.ip,
             ip_version=None if self.address is None else self.address.version,
             connection=self.connection,
-            clock_source=ClockSource.KERNEL if self._clocks == {ClockSource.KERNEL} else ClockSource.USER,
+            clock_source=self._clock_source(),
             marks=self.marks(),
             served_region=self.served_region,
             flags=tuple(sorted(self.flags)),

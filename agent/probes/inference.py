@@ -128,15 +128,19 @@ class InferenceProbe:
         try:
             answer = await link.http.request("POST", target, headers=request.headers, body=request.body)
         finally:
-            if attempt.connection is Connection.WARM and link.http.started_ns is not None:
-                attempt.origin_ns = link.http.started_ns
-            attempt.mark_request(link)
+            self._begin(link)
         attempt.http_status = answer.status
         attempt.served_region = region_by_headers(answer.headers)
         self._told = told_by_headers(answer.headers)
         attempt.mark_arrival("headers", answer.complete)
         attempt.mark_request(link, answered_ns=answer.first.at_ns)
         return answer
+
+    def _begin(self, link: Link) -> None:
+        departure = link.http.departure
+        if departure is not None and departure.started_ns is not None and self._attempt.connection is Connection.WARM:
+            self._attempt.origin_ns = departure.started_ns
+        self._attempt.mark_request(link)
 
     async def _stream(self, answer: Answer, deadline: Deadline) -> None:
         self._expect_by(deadline, Outcome.TIMEOUT_FIRST_TOKEN, "no token")
@@ -188,7 +192,9 @@ class InferenceProbe:
             setup_seconds=setup_seconds(marks),
             rtt_seconds=rtt_seconds,
             rtt_source=rtt_source,
+            rtt_variation_seconds=None if info is None else info.rtt_variation_seconds,
             ttft_seconds=ttft_seconds(marks),
+            ttft_bound_seconds=reader.arrivals[0].bound_ns / 1e9,
             answer_ttft_seconds=answer_ttft_seconds(marks),
             tpot_seconds=rhythm.tpot_seconds,
             tokens_per_second=rhythm.tokens_per_second,

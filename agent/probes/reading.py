@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
+import msgspec
+
 from agent.framing import Event, FramingError
 from agent.probes.attempt import Attempt, Deadline
 from agent.providers import Reading, WireFormat
@@ -14,7 +16,7 @@ from agent.timeline import TokenArrival, Usage
 from agent.transport import Answer, Arrival, Chunk, Failure
 from isochrone.config import InferenceOptions
 from isochrone.names import printable
-from isochrone.outcome import Outcome
+from isochrone.outcome import ClockSource, Outcome
 
 FRAMED: Final = frozenset({"transfer-encoding", "content-length"})
 """Header fields of an answer whose end can be told from a cut."""
@@ -34,6 +36,8 @@ class StreamReader:
         self._deadline = deadline
         self._parser = wire.framing.parser()
         self._last: Arrival | None = None
+        self._may_be_exact = False
+        """The newest event is a token whose read has a stamp: if nothing follows it in that read, the stamp is its."""
         self.arrivals: list[TokenArrival] = []
         self.usage = Usage()
         self.told: Told | None = None
@@ -64,10 +68,15 @@ class StreamReader:
 
     async def _follow(self, answer: Answer) -> None:
         async with aclosing(answer.chunks()) as chunks:
+            read = 0
             async for chunk in chunks:
+                if chunk.arrival.read != read:
+                    self._end_read()
+                    read = chunk.arrival.read
                 await self._take_all(chunk.data, chunk.arrival, answer)
                 if self.done:
                     break
+            self._end_read()
             if self.done:
                 await _drain(chunks)
 
@@ -80,6 +89,12 @@ class StreamReader:
             for event in events:
                 self._take(event, arrival)
             await answer.breathe()
+
+    def _end_read(self) -> None:
+        """Call the moment of a token exact that came last in its read, and ended with it: it came with the last segment."""
+        if self._may_be_exact and self._parser.between():
+            self.arrivals[-1] = msgspec.structs.replace(self.arrivals[-1], bound_ns=0)
+        self._may_be_exact = False
 
     def _close(self, answer: Answer) -> None:
         if self.done:
@@ -102,6 +117,7 @@ class StreamReader:
         if reading.error is not None:
             raise Failure(Outcome.STREAM_ERROR, f"the provider failed in its stream: {reading.error}")
         self._note(reading)
+        self._may_be_exact = reading.token and arrival.clock is ClockSource.KERNEL
         if reading.token:
             self._take_token(reading, arrival)
         self.done = reading.done
@@ -125,7 +141,13 @@ class StreamReader:
             attempt.mark_arrival("first_answer", arrival)
         attempt.mark_arrival("last_token", arrival)
         self.arrivals.append(
-            TokenArrival(at_ns=arrival.at_ns, read=arrival.read, answer=reading.answer, reasoning=reading.reasoning)
+            TokenArrival(
+                at_ns=arrival.at_ns,
+                read=arrival.read,
+                answer=reading.answer,
+                reasoning=reading.reasoning,
+                bound_ns=arrival.bound_ns,
+            )
         )
         self._expect_more("no further token")
 

@@ -131,7 +131,8 @@ class RttProbe:
         await answer.body(limit=1)
         await answer.close()
         attempt.http_status = answer.status
-        started_ns = link.http.started_ns or attempt.clock.monotonic_ns()
+        departure = link.http.departure
+        started_ns = (departure and departure.started_ns) or attempt.clock.monotonic_ns()
         if first:
             attempt.origin_ns = started_ns if attempt.connection is Connection.WARM else attempt.origin_ns
             attempt.mark_request(link, answered_ns=answer.first.at_ns)

@@ -11,15 +11,18 @@ from agent.transport.collector import CollectorClient, Response
 from agent.transport.dial import Address, Stream, connect, resolve, secure
 from agent.transport.failure import Failure
 from agent.transport.http import Answer, Chunk, HttpConnection, prepare
-from agent.transport.stream import Arrival
+from agent.transport.loop import AgentLoop
+from agent.transport.stream import Arrival, Departure
 from agent.transport.tls import tls_context
 
 __all__ = [
     "Address",
+    "AgentLoop",
     "Answer",
     "Arrival",
     "Chunk",
     "CollectorClient",
+    "Departure",
     "Failure",
     "HttpConnection",
     "Origin",

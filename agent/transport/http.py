@@ -4,6 +4,7 @@ Bounds, of what came over the wire: 128 KiB until the head is complete (interim 
 100 KiB, says h11) and 128 fields; 16 MiB in all. No redirect is followed, no encoding asked for.
 """
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from typing import Final, cast
@@ -14,8 +15,8 @@ import msgspec
 from agent.config import Origin
 from agent.transport.dial import Stream
 from agent.transport.failure import Failure, why
-from agent.transport.stream import Arrival
-from isochrone.outcome import Outcome
+from agent.transport.stream import Arrival, Departure
+from isochrone.outcome import ClockSource, Outcome
 
 MAX_HEAD_BYTES: Final = 128 * 1024
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -33,28 +34,35 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class _Held(httpcore.AsyncNetworkStream):
-    """Holds the head of a request until the body follows, so that the request leaves in one piece."""
+    """Holds what is written until something is to be read, so that a request leaves in one piece."""
 
     def __init__(self, lower: Stream) -> None:
         self.lower = lower
-        self._head: bytes | None = None
-        self._expected = True
-        self.started_ns: int | None = None
-        self.sent_ns: int | None = None
+        self._held = b""
+        self._request: Departure | None = None
+        self._requested = self._written_since = False
         self.first: Arrival | None = None
         """The first bytes of the answer."""
         self._received = 0
         self._in_head = True
 
+    @property
+    def departure(self) -> Departure | None:
+        """When the latest request left; None if it did not."""
+        if self._request is not None and self._request.clock is ClockSource.USER and not self._written_since:
+            self._request = self.lower.departure  # the kernel's stamp may have come late
+        return self._request
+
     def expect_request(self) -> None:
-        self._head, self._expected = None, True
-        self.started_ns = self.sent_ns = self.first = None
+        self._held, self._request, self._requested, self._written_since = b"", None, False, False
+        self.first = None
         self._received, self._in_head = 0, True
 
     def expect_body(self) -> None:
         self._in_head = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  httpcore's signature
+        await self._release()
         data = await self.lower.read(min(max_bytes, HEAD_READ_BYTES) if self._in_head else max_bytes, timeout)
         if self.first is None:
             self.first = self.lower.arrival
@@ -65,21 +73,22 @@ class _Held(httpcore.AsyncNetworkStream):
             raise Failure(Outcome.PROTOCOL, f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
         return data
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109  httpcore's signature
-        if self._expected:
-            self._head, self._expected = buffer, False
-            return
-        whole, self._head = (self._head or b"") + buffer, None
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109  httpcore's signature
+        self._held += buffer
+
+    async def _release(self) -> None:
+        whole, self._held = self._held, b""
         if not whole:
             return
         try:
-            await self.lower.write(whole, timeout)
-        except OSError as exc:
-            # A server may answer and close before it has read the request: httpcore then reads that answer.
-            raise httpcore.WriteError(why(exc)) from exc
+            # A server may answer and close before it has read the request: then that answer is read.
+            with contextlib.suppress(OSError):
+                await self.lower.write(whole)
         finally:
-            self.started_ns = self.started_ns or self.lower.started_ns
-            self.sent_ns = self.lower.sent_ns
+            if self._requested:
+                self._written_since = True
+            else:
+                self._requested, self._request = True, self.lower.departure
 
     async def aclose(self) -> None:
         self.lower.close()
@@ -157,14 +166,9 @@ class HttpConnection:
         self._http = httpcore.AsyncHTTP11Connection(origin=self._origin, stream=self._held)
 
     @property
-    def started_ns(self) -> int | None:
-        """When the latest request began to be handed to the kernel."""
-        return self._held.started_ns
-
-    @property
-    def sent_ns(self) -> int | None:
-        """When the latest request's last byte was handed to the kernel."""
-        return self._held.sent_ns
+    def departure(self) -> Departure | None:
+        """When the latest request left; None if none of it did."""
+        return self._held.departure
 
     def usable(self) -> bool:
         """Return whether another request can be made: the last answer was read whole and the server still listens."""
@@ -201,7 +205,8 @@ class HttpConnection:
         if complete is None or first is None or len(response.headers) > MAX_HEADERS:
             await response.aclose()
             raise Failure(Outcome.PROTOCOL, f"the answer has more than {MAX_HEADERS} header fields")
-        if self.started_ns is not None and first.at_ns < self.started_ns:
+        departure = self.departure
+        if departure is not None and departure.started_ns is not None and first.at_ns < departure.started_ns:
             await response.aclose()
             raise Failure(Outcome.PROTOCOL, "the answer came before the request")
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}

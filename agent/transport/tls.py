@@ -9,7 +9,7 @@ from typing import Any
 import httpcore
 
 from agent.transport.kernel import TcpInfo
-from agent.transport.stream import READ_BYTES, Arrival, SocketStream
+from agent.transport.stream import READ_BYTES, Arrival, Departure, SocketStream
 
 
 @cache
@@ -43,14 +43,9 @@ class TlsStream(httpcore.AsyncNetworkStream):
         return self._lower.arrival
 
     @property
-    def started_ns(self) -> int | None:
-        """When the latest write began."""
-        return self._lower.started_ns
-
-    @property
-    def sent_ns(self) -> int | None:
-        """When the latest write ended."""
-        return self._lower.sent_ns
+    def departure(self) -> Departure:
+        """Of the ciphertext of the latest write."""
+        return self._lower.departure
 
     async def handshake(self) -> None:
         """Agree on keys and check the certificate; raises ssl.SSLError or OSError."""

@@ -69,14 +69,14 @@ async def test_a_write_that_failed_was_not_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stream, peer = await pair(listener)
         await stream.write(b"taken")
-        assert stream.sent_ns is not None
+        assert stream.departure.sent_ns is not None
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
         with pytest.raises(ConnectionError):
             await stream.write(b"refused")
         stream.close()
-    assert stream.sent_ns is None
-    assert stream.started_ns is not None
+    assert stream.departure.sent_ns is None
+    assert stream.departure.started_ns is not None
 
 
 async def test_a_segment_that_waited_for_a_lost_one_is_timed_by_its_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,9 +128,9 @@ async def test_a_large_write_waits_until_the_peer_takes_it() -> None:
         taking = asyncio.get_running_loop().run_in_executor(None, take)
         await stream.write(payload)
         assert await taking == len(payload)
-        assert stream.started_ns is not None
-        assert stream.sent_ns is not None
-        assert stream.started_ns < stream.sent_ns
+        assert stream.departure.started_ns is not None
+        assert stream.departure.sent_ns is not None
+        assert stream.departure.started_ns < stream.departure.sent_ns
         stream.close()
         peer.close()
 
