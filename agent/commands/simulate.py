@@ -4,17 +4,23 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import selectors
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from agent.errors import ConfigError
 from isochrone.config import Duration
 
 if TYPE_CHECKING:
-    from agent.simulator import Script
+    from collections.abc import Callable, Iterator
+    from io import FileIO
+
+    from agent.simulator import Script, Seen
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -29,6 +35,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--jitter", type=_share, default=0.0, help="spread of all times, 0 to 1 of themselves (0)")
     parser.add_argument("--script", type=Path, metavar="FILE", help="named scenarios, TOML or JSON, chosen by model")
+    parser.add_argument(
+        "--tls", action="store_true", help="serve https, with a certificate for this machine's loopback"
+    )
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE", help="append what the kernel saw of each stream, one JSON line"
+    )
+    parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends, too")
     parser.add_argument("--json", action="store_true", help='say {"url": ...} once it listens')
     parser.set_defaults(run=run)
 
@@ -39,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         script = _script(args)
         host, port = _listen(args.listen)
         with asyncio.Runner(loop_factory=_precise_loop) as runner:
-            return runner.run(_serve(script, (host, port), as_json=args.json))
+            return runner.run(_serve(script, (host, port), args))
     except ConfigError as exc:
         sys.stderr.write(f"isochrone-agent simulate: {exc}\n")
         return 2
@@ -50,24 +63,51 @@ def _precise_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
-async def _serve(script: "Script", listen: tuple[str, int], *, as_json: bool) -> int:
-    from agent.simulator import Simulator  # noqa: PLC0415  other commands stay light
+async def _serve(script: "Script", listen: tuple[str, int], args: argparse.Namespace) -> int:
+    from agent.simulator import Simulator, server_context  # noqa: PLC0415  other commands stay light
 
-    simulator = Simulator(script)
-    try:
-        url = await simulator.start(*listen)
-    except OSError as exc:
-        raise ConfigError(f"--listen {listen[0]}:{listen[1]}: {exc.strerror}") from exc
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    said = json.dumps({"url": url}) if as_json else f"listening: isochrone-agent probe {url} --model any"
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.write(f"{said}\n")
-        sys.stdout.flush()
-    await stop.wait()
-    await simulator.close()
+    with _log(args.log) as log:
+        simulator = Simulator(script, tls=server_context() if args.tls else None, on_stream=log)
+        try:
+            url = await simulator.start(*listen)
+        except OSError as exc:
+            raise ConfigError(f"--listen {listen[0]}:{listen[1]}: {exc.strerror}") from exc
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if args.until_eof:
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _watch_input, stop)
+        said = json.dumps({"url": url}) if args.json else f"listening: isochrone-agent probe {url} --model any"
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(f"{said}\n")
+            sys.stdout.flush()
+        await stop.wait()
+        await simulator.close()
     return 0
+
+
+@contextlib.contextmanager
+def _log(path: Path | None) -> "Iterator[Callable[[Seen], None] | None]":
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError as exc:
+        raise ConfigError(f"--log {path}: {exc.strerror}") from exc
+    with file:
+        yield lambda seen: _append(file, seen)
+
+
+def _append(file: "FileIO", seen: "Seen") -> None:
+    file.write(msgspec.json.encode(seen) + b"\n")
+
+
+def _watch_input(stop: asyncio.Event) -> None:
+    with contextlib.suppress(BlockingIOError, InterruptedError):
+        if not os.read(sys.stdin.fileno(), 1024):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            stop.set()
 
 
 def _script(args: argparse.Namespace) -> "Script":

@@ -1,6 +1,6 @@
 """One attempt in, one `Result` out. Never retried, never raising for what an endpoint does."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -9,17 +9,29 @@ from agent.host import Host
 from agent.probes.inference import InferenceProbe
 from agent.probes.pool import Pool
 from agent.probes.rtt import RttProbe
+from agent.timeline import TokenArrival
 from agent.transport import prepare, tls_context
 from isochrone.config import ApiKey, Assignment
 from isochrone.outcome import Prober
 from isochrone.result import Result
 
+Observe = Callable[[Assignment, Sequence[TokenArrival]], None]
+
 
 class Probes:
     """Runs probes; keeps the warm connections between them; flags what the machine did to each."""
 
-    def __init__(self, clock: Clock, resolve_key: Callable[[ApiKey], str], *, host: Host | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        resolve_key: Callable[[ApiKey], str],
+        *,
+        host: Host | None = None,
+        observe: Observe | None = None,
+    ) -> None:
         self._clock = clock
+        self._observe = observe
+        """Called after each stream with its tokens' arrivals, which a result does not hold."""
         self._resolve_key = resolve_key
         self._pool = Pool()
         self._host = host or Host()
@@ -50,4 +62,7 @@ class Probes:
         if target.options.prober is Prober.RTT:
             return await RttProbe(target, clock=self._clock, pool=self._pool).run()
         probe = InferenceProbe(target, clock=self._clock, pool=self._pool, resolve_key=self._resolve_key)
-        return await probe.run()
+        result = await probe.run()
+        if self._observe is not None:
+            self._observe(target, probe.arrivals)
+        return result

@@ -20,6 +20,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     at: float
     data: bytes
+    tokens: bool = False
+    """There are tokens in it."""
 
 
 def plan(scenario: Scenario, *, limit: int | None, spread: Spread) -> Iterator[Write]:
@@ -51,7 +53,7 @@ def _tokens(scenario: Scenario, *, first_at: float, count: int, spread: Spread) 
         gathered += _event(scenario, indexes)
         if number % scenario.coalesce == 0 or number == len(starts):
             shift = spread(scenario.tpot) - scenario.tpot if start else 0.0
-            yield Write(at=first_at + start * scenario.tpot + shift, data=gathered)
+            yield Write(at=first_at + start * scenario.tpot + shift, data=gathered, tokens=True)
             gathered = b""
 
 

@@ -1,13 +1,16 @@
 """The scripted endpoint: a small HTTP/1.1 server that answers when its script says, to the millisecond.
 
 POST on any path streams a chat completion; HEAD, GET and OPTIONS on any path are answered after the scripted round
-trip. Each moment is reckoned from the request's last byte.
+trip. Each moment is reckoned from the request's last byte. Asked to, it tells when its kernel saw each stream come and
+go.
 """
 
 import asyncio
 import contextlib
 import json
 import random
+import ssl
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -15,6 +18,7 @@ import msgspec
 
 from agent.simulator.play import Write, plan
 from agent.simulator.script import Scenario, Script, Silence
+from agent.simulator.witness import Seen, Witness, WitnessServer, WitnessTransport
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -38,18 +42,28 @@ class Refused(Exception):
 class Simulator:
     """Serves one script until closed."""
 
-    def __init__(self, script: Script, *, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        *,
+        seed: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        on_stream: Callable[[Seen], None] | None = None,
+    ) -> None:
         self._script = script
+        self._tls = tls
+        self._on_stream = on_stream
+        """Called after each stream with what this end's kernel saw of it; None: nobody looks."""
         self._random = random.Random(seed)  # noqa: S311  jitter, not a secret
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | WitnessServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> str:
         """Listen, and return the base URL; port 0 takes a free one. Raises OSError when the address is taken."""
-        self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES)
+        self._server = await self._listen(host, port)
         name = self._server.sockets[0].getsockname()
         literal = f"[{name[0]}]" if ":" in name[0] else name[0]
-        return f"http://{literal}:{name[1]}/v1"
+        return f"{'http' if self._tls is None else 'https'}://{literal}:{name[1]}/v1"
 
     async def close(self) -> None:
         """Stop listening and cut what is open."""
@@ -58,6 +72,13 @@ class Simulator:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self, host: str, port: int) -> asyncio.Server | WitnessServer:
+        if self._on_stream is None:
+            return await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES, ssl=self._tls)
+        server = WitnessServer(self._serve, limit=MAX_HEAD_BYTES, context=self._tls)
+        server.start(host, port)
+        return server
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -102,10 +123,13 @@ class Simulator:
         fields = {"Content-Type": scenario.content_type or "text/event-stream", "Transfer-Encoding": "chunked"}
         head: bytes | None = _head(HTTPStatus.OK, fields)
         writes = plan(scenario, limit=request.limit, spread=lambda seconds: self._spread(scenario, seconds))
+        witness = Witness(writer.transport) if isinstance(writer.transport, WitnessTransport) else None
         for write in writes:
             await _sleep_until(request.at + write.at)
             await _send(writer, (head or b"") + _framed(write))
             head = None
+            if witness is not None and write.tokens:
+                witness.note_write()
         if head is not None:
             await _send(writer, head)
         if scenario.silence is not None:
@@ -113,6 +137,8 @@ class Simulator:
         if scenario.cut_after is not None:
             writer.transport.abort()
             return False
+        if witness is not None and self._on_stream is not None:
+            self._on_stream(witness.seen(request.model))  # before the end: a client that has it may leave
         return await _send(writer, b"0\r\n\r\n")
 
     def _spread(self, scenario: Scenario, seconds: float) -> float:
