@@ -63,6 +63,6 @@ class Probes:
             return await RttProbe(target, clock=self._clock, pool=self._pool).run()
         probe = InferenceProbe(target, clock=self._clock, pool=self._pool, resolve_key=self._resolve_key)
         result = await probe.run()
-        if self._observe is not None:
-            self._observe(target, probe.arrivals)
+        if self._observe is not None and probe.reader is not None:
+            self._observe(target, probe.reader.arrivals)
         return result

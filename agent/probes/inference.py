@@ -12,7 +12,7 @@ came, which are to be paid for. Neither key nor prompt nor answer ever stands in
 import asyncio
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -25,7 +25,7 @@ from agent.probes.reading import StreamReader
 from agent.probes.status import check_answer
 from agent.providers import PROVIDERS, Ask, Request, WireFormat
 from agent.servertiming import Told, better, judge, region_by_headers, told_by_headers
-from agent.timeline import TokenArrival, Usage, count_tokens, pace
+from agent.timeline import Usage, count_tokens, pace
 from agent.transport import Answer, Failure, Origin, parse_origin
 from isochrone.config import ApiKey, Assignment, InferenceOptions
 from isochrone.marks import Components, answer_ttft_seconds, components, setup_seconds, ttft_seconds
@@ -68,9 +68,9 @@ class InferenceProbe:
             self._let_go()
 
     @property
-    def arrivals(self) -> Sequence[TokenArrival]:
-        """The tokens that came so far."""
-        return () if self._reader is None else self._reader.arrivals
+    def reader(self) -> StreamReader | None:
+        """What reads the stream; None before there is one."""
+        return self._reader
 
     async def _measure(self, deadline: Deadline) -> None:
         request = self._request()
