@@ -57,11 +57,12 @@ def _measure(streams: int | None) -> "Report":
     from agent.transport import AgentLoop  # noqa: PLC0415  as above
 
     async def until_told() -> "Report":
-        task = asyncio.current_task()
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        loop = asyncio.get_running_loop()
         with _progress() as progress:
-            return await measure(STREAMS if streams is None else (streams,), progress=progress)
+            work = loop.create_task(measure(STREAMS if streams is None else (streams,), progress=progress))
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, work.cancel)
+            return await work
 
     with asyncio.Runner(loop_factory=AgentLoop) as runner:
         return runner.run(until_told())

@@ -1,6 +1,7 @@
 """The processes of a self-test: simulators, and a busy loop. None outlives it, however it ends."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -68,6 +69,7 @@ class SimulatorProcess:
             [sys.executable, "-m", "agent.cli", "simulate", *serve, *script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            process_group=0,  # a Ctrl-C is ours to pass on
         )
 
     async def listening(self) -> None:
@@ -102,32 +104,38 @@ def simulators(folder: Path) -> Iterator[dict[bool, SimulatorProcess]]:
 
 
 def can_pin() -> bool:
-    """Return whether processes can be held on a core."""
-    return hasattr(os, "sched_setaffinity")
+    """Return whether this process may be held on a core."""
+    try:
+        os.sched_setaffinity(0, os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # no such call here, or not allowed
+        return False
+    return True
 
 
 @contextmanager
 def busy_core() -> Iterator[None]:
-    """Hold this process on one core, together with a busy loop; where the platform cannot, only run the loop."""
-    cores = os.sched_getaffinity(0) if can_pin() else set()
+    """Hold this process on one core, together with a busy loop; where that cannot be, only run the loop."""
+    cores = os.sched_getaffinity(0) if can_pin() else None
     process = subprocess.Popen(  # noqa: S603  our own program
-        [sys.executable, "-m", "agent.selftest.busy", str(os.getpid()), str(BUSY_SECONDS)], stdin=subprocess.DEVNULL
+        [sys.executable, "-m", "agent.selftest.busy", str(os.getpid()), str(BUSY_SECONDS)],
+        stdin=subprocess.DEVNULL,
+        process_group=0,
     )
     try:
-        if can_pin():
-            core = {max(cores)}
-            os.sched_setaffinity(process.pid, core)
-            os.sched_setaffinity(0, core)
+        if cores is not None:
+            os.sched_setaffinity(process.pid, {max(cores)})
+            os.sched_setaffinity(0, {max(cores)})
         yield
     finally:
-        if can_pin():
+        if cores is not None:
             os.sched_setaffinity(0, cores)
         _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
-    process.wait(STOP_SECONDS)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()

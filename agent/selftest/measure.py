@@ -44,10 +44,10 @@ async def measure(streams: Sequence[int], *, progress: Progress) -> Report:
     began = loop.time()
     os.environ["SSL_CERT_FILE"] = str(LOOPBACK_PEM)  # OpenSSL's own name for it, read when the context is built
     throttled = throttle_counter()
-    throttled_before = throttled()
+    throttled_before, load = throttled(), _load()
     with tempfile.TemporaryDirectory(prefix="isochrone-selftest-") as folder, simulators(Path(folder)) as servers:
         cells = await _cells(servers, plans(streams), ends_at=began + TOTAL_SECONDS, progress=progress)
-    facts = _facts(throttled_before, throttled())
+    facts = _facts(throttled_before, throttled(), load=load)
     verdict = judge(cells, facts)
     return Report(verdict=verdict, host=facts, cells=tuple(cells), duration_seconds=loop.time() - began)
 
@@ -69,14 +69,23 @@ async def _cells(
     return cells
 
 
-def _facts(throttled_before: int | None, throttled_after: int | None) -> Facts:
+def _facts(throttled_before: int | None, throttled_after: int | None, *, load: float | None) -> Facts:
     unsynchronized = clock_unsynchronized()
     throttled = None
     if throttled_before is not None and throttled_after is not None:
         throttled = throttled_after > throttled_before
+    cpus = len(os.sched_getaffinity(0)) if can_pin() else os.cpu_count() or 1
     return Facts(
-        cpus=len(os.sched_getaffinity(0)) if can_pin() else os.cpu_count() or 1,
+        cpus=cpus,
+        load_per_cpu=None if load is None else round(load / cpus, 2),
         throttled=throttled,
         clock_synchronized=None if unsynchronized is None else not unsynchronized,
         pinned=can_pin(),
     )
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None

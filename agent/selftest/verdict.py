@@ -18,11 +18,16 @@ LIMIT_SECONDS: Final = 0.001
 JUDGED_STREAMS: Final = 32
 """An agent runs 16 at once unless told otherwise."""
 
+IDLE_LOAD: Final = 0.5
+"""For each core: beyond it, a process waits for its turn now and then."""
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What the host tells of itself; None where it tells nothing."""
 
     cpus: int
+    load_per_cpu: float | None
+    """How many processes wanted a core, in the minute before."""
     throttled: bool | None
     clock_synchronized: bool | None
     pinned: bool
@@ -52,6 +57,7 @@ def judge(cells: Sequence[Cell], facts: Facts) -> Verdict:
             *_untold(cells),
             *_stamps(cells),
             *_loop(cells, facts),
+            *_load(facts),
             _throttled(facts.throttled),
             _clock(facts.clock_synchronized),
         ),
@@ -133,6 +139,14 @@ def _loop(cells: Sequence[Cell], facts: Facts) -> Iterable[str]:
     yield f"Event loop: at most {ms(idle)} late when idle, {ms(busy)} with a busy core."
     if not facts.pinned:
         yield "Busy core: this platform cannot hold it on the agent's core, so it may have run beside."
+
+
+def _load(facts: Facts) -> Iterable[str]:
+    if facts.load_per_cpu is not None and facts.load_per_cpu > IDLE_LOAD:
+        yield (
+            f"Load: {facts.load_per_cpu:.1f} for each core in the minute before: others work here, "
+            "and the idle cells were not idle."
+        )
 
 
 def _throttled(throttled: bool | None) -> str:  # noqa: FBT001  a pure word for one fact

@@ -19,6 +19,7 @@ from isochrone.outcome import ClockSource
 
 READ_BYTES: Final = 64 * 1024
 BACKLOG: Final = 1024
+RETRY_SECONDS: Final = 1.0
 _MODULUS: Final = 2**32
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -167,7 +168,10 @@ class WitnessTransport(asyncio.Transport):
         except (BlockingIOError, InterruptedError):
             self._take_departures()
             return
-        except OSError as exc:  # ssl.SSLError is one
+        except ssl.SSLError as exc:
+            self._end(ConnectionAbortedError(exc.reason))
+            return
+        except OSError as exc:
             self._end(exc)
             return
         if plain:
@@ -235,7 +239,7 @@ class WitnessServer:
         listener.setblocking(False)  # noqa: FBT003  the library's signature
         kernel.ask_for_stamps(listener)  # what it accepts inherits it: so the first request has its stamp
         self.sockets = (listener,)
-        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._listen(listener)
 
     def close(self) -> None:
         """Listen no more; what is open stays."""
@@ -243,10 +247,19 @@ class WitnessServer:
             asyncio.get_running_loop().remove_reader(listener)
             listener.close()
 
+    def _listen(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
     def _accept(self, listener: socket.socket) -> None:
         try:
             sock, _ = listener.accept()
-        except OSError:  # it went away again, or there is no descriptor left: the next call tells
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:  # no descriptor is left: as asyncio does, wait for one
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(RETRY_SECONDS, self._listen, listener)
             return
         sock.setblocking(False)  # noqa: FBT003  the library's signature
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

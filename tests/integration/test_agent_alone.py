@@ -60,7 +60,7 @@ print(len(sys.modules))
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-@pytest.mark.parametrize("command", ["run", "probe", "simulate", "check-config"])
+@pytest.mark.parametrize("command", ["run", "probe", "simulate", "selftest", "check-config"])
 def test_every_command_tells_its_usage_without_the_collectors_libraries(command: str) -> None:
     done = run_without(FOREIGN, "from agent.cli import main\nsys.exit(main())", command, "--help")
     assert (done.stderr, done.returncode) == ("", 0)
