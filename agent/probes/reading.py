@@ -44,8 +44,9 @@ class StreamReader:
         """Read to the terminal marker or the close. Raises Failure when the stream is not good."""
         try:
             await self._follow(answer)
-        except Failure:
-            if not self.finished:  # cut between the model's end and [DONE]: everything had come
+        except Failure as exc:
+            # Cut between the model's end and [DONE]: everything had come. An error there is one all the same.
+            if not self.finished or exc.outcome is not Outcome.TRUNCATED:
                 raise
         else:
             self._close(answer)
@@ -53,7 +54,7 @@ class StreamReader:
 
     def check(self) -> None:
         """Set the mark `end`; raise Failure unless the stream is good as it stands."""
-        if not self.finished and not self.done and self.arrivals:
+        if not self.finished and self.arrivals:
             raise Failure(
                 Outcome.TRUNCATED, f"the stream ended without {self._wire.ending or 'a framed end of its body'}"
             )

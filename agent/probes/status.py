@@ -34,11 +34,11 @@ async def check_answer(answer: Answer, framing: Framing) -> None:
     """Return if the answer may be a stream of `framing`; else raise Failure, with the provider's words if any."""
     if answer.status != HTTPStatus.OK:
         raise Failure(_outcome(answer.status), await _words(answer))
-    encoding = answer.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    encoding = answer.headers.get("content-encoding", "").strip()
+    if encoding.lower() not in {"", "identity"}:
         raise Failure(Outcome.PROTOCOL, f"the answer is encoded ({encoding}) although identity was asked for")
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
+    if kind == "application/json" or kind.endswith("+json"):
         await _refuse_json(answer)
     if "html" in kind:
         raise Failure(Outcome.PROTOCOL, "the answer is HTML, not a stream: is the URL that of the API?")

@@ -81,6 +81,8 @@ def test_comments_pings_and_empty_data_are_no_events(stream: bytes) -> None:
         (b"event: a\n\ndata: x\n\n", [Event(data="x")]),
         (b"data:x\ndata: y\n\n", [Event(data="x\ny")]),
         (b"\xef\xbb\xbfdata: x\n\n", [Event(data="x")]),
+        (b"data: : keepalive\ndata: x\n\n", [Event(data="x")]),
+        (b"data: [1,\ndata: :2]\n\n", [Event(data="[1,\n:2]")]),
         (b"data: x\n", [Event(data="x")]),
         (b"data: x", []),
         (b"data: \xff\n\n", [Event(data="\ufffd")]),
