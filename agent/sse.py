@@ -6,7 +6,7 @@ Rules (WHATWG HTML 9.2.6, and what providers do to it):
 - an empty line ends an event; several `data` lines join with LF; an event without data is none;
 - data that begins with a colon is a comment that a proxy wrapped (`data: : keepalive`): no data;
 - what is left at the end of the stream without an empty line is an event if its last line was complete;
-- a line of more than 1 MiB, or an event of more than 4 MiB, is refused.
+- a line, or an event, of more than 1 MiB is refused.
 """
 
 import re

@@ -23,6 +23,8 @@ DONE: Final = "[DONE]"
 ERROR: Final = "error"
 NO_REASON: Final = "the provider named no reason"
 MAX_COUNT: Final = 2**31 - 1
+MAX_OBJECTS: Final = 64
+"""Choices, parts or calls that are looked at in one event: a list of 300,000 would hold the agent for 5 s."""
 _WORDS: Final = ("message", "Message", "code")
 
 
@@ -197,9 +199,9 @@ def inner(holder: object, *path: str) -> Payload:
 
 
 def objects(holder: object, name: str) -> list[Payload]:
-    """Return the objects in the list `name`; none where there is no list."""
+    """Return the objects among the first `MAX_OBJECTS` of the list `name`; none where there is no list."""
     values = holder.get(name) if isinstance(holder, dict) else None
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+    return [value for value in values[:MAX_OBJECTS] if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 def count(holder: object, *names: str) -> int | None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.framing import MAX_LINE_BYTES, Event, FramingError
+from agent.framing import MAX_EVENT_BYTES, MAX_LINE_BYTES, Event, FramingError
 from agent.sse import SseParser
 
 LINES = st.sampled_from(
@@ -101,8 +101,8 @@ def test_an_endless_line_is_refused() -> None:
 
 def test_an_endless_event_is_refused() -> None:
     parser = SseParser()
-    line = b"data: " + b"x" * (MAX_LINE_BYTES - 6) + b"\n"
-    for _ in range(3):
+    line = b"data: " + b"x" * (MAX_EVENT_BYTES // 4 - 1) + b"\n"
+    for _ in range(4):
         parser.feed(line)
     with pytest.raises(FramingError, match="an event"):
-        parser.feed(line * 2)
+        parser.feed(b"data:\n")
