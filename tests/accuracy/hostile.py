@@ -37,6 +37,8 @@ class Attacker:
     tls: ssl.SSLContext | None = None
     after: bytes = b""
     """Under TLS: what goes past it, as it is, before the close (which comes without an alert)."""
+    corked: bool = False
+    """All pieces leave in as few segments as can be: under TLS each is a record of its own."""
     hasty: bool = False
     """It answers before it was asked."""
     pushed: int = 0
@@ -76,10 +78,16 @@ class Attacker:
             for pieces in self.answers():
                 if not self.hasty:
                     self.requests.append(_request(peer))
+                self._cork(peer, on=True)
                 for piece in pieces:
                     self._play(peer, piece)
+                self._cork(peer, on=False)
                 os.write(peer.fileno(), self.after)
                 self.played.release()
+
+    def _cork(self, peer: socket.socket, *, on: bool) -> None:
+        if self.corked:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(on))
 
     def _play(self, peer: socket.socket, piece: bytes | float) -> None:
         if self.stop.is_set():

@@ -1,6 +1,7 @@
 """A hostile endpoint over real sockets: bounded in time, bytes and memory, and ended as what it is, in one line."""
 
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +162,22 @@ async def test_what_is_left_after_an_answer_is_never_the_next_ones(left_over: by
             second = await running.run(target)
     assert (first.outcome, first.served_region) == (Outcome.OK, None)
     assert (second.outcome, second.served_region) == (Outcome.OK, "honest")
+    assert attacker.connections == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no cork")
+async def test_what_is_left_in_a_record_of_its_own_is_never_the_next_answer(trusted: ssl.SSLContext) -> None:
+    honest = GOOD.replace(b"Content-Type", b"x-ms-region: honest\r\nContent-Type")
+    answers = iter([[[GOOD, SMUGGLED], [honest]], [[honest]]])
+    attacker = Attacker(answers=lambda: next(answers), tls=trusted, corked=True)
+    with attacker.open() as url:
+        async with probes() as running:
+            target = inference(url, connection=Connection.WARM, timeout=20)
+            first = await running.run(target)
+            attacker.played.acquire(timeout=20)
+            second = await running.run(target)
+    assert (first.outcome, first.served_region) == (Outcome.OK, None), first.reason
+    assert (second.outcome, second.served_region) == (Outcome.OK, "honest"), second.reason
     assert attacker.connections == 2
 
 
