@@ -66,6 +66,10 @@ _HEADERS: Final = (
     _Header("x-amzn-bedrock-invocation-latency", MILLISECONDS, total=True),
 )
 """In this order: the nearer to the model, the better."""
+_REGIONS: Final = ("x-ms-region", "x-groq-region")
+_SPANS: Final = "server-timing"
+WORDED: Final = frozenset({*_REGIONS, _SPANS})
+"""Headers whose words, not only numbers, are kept."""
 
 
 def told_by_headers(headers: Mapping[str, str]) -> Told | None:
@@ -76,12 +80,12 @@ def told_by_headers(headers: Mapping[str, str]) -> Told | None:
             return Told(source=header.name, total_seconds=seconds)
         if seconds is not None:
             return Told(source=header.name, first_token_seconds=seconds)
-    return _server_timing(headers.get("server-timing", ""))
+    return _server_timing(headers.get(_SPANS, ""))
 
 
 def region_by_headers(headers: Mapping[str, str]) -> str | None:
     """Return the region that the answer's head names; `edge:MIA` where only the edge's airport is known."""
-    for name in ("x-ms-region", "x-groq-region"):
+    for name in _REGIONS:
         region = printable(headers.get(name, ""), limit=MAX_REGION)
         if region:
             return region

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -27,11 +27,20 @@ PIECE_BYTES: Final = 4 * 1024
 class StreamReader:
     """Follows a stream to its end. Good is only a stream with a terminal marker and at least one token."""
 
-    def __init__(self, wire: WireFormat, attempt: Attempt, *, options: InferenceOptions, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        wire: WireFormat,
+        attempt: Attempt,
+        *,
+        options: InferenceOptions,
+        deadline: Deadline,
+        clean: Callable[[str], str] = str,
+    ) -> None:
         self._wire = wire
         self._attempt = attempt
         self._options = options
         self._deadline = deadline
+        self._clean = clean
         self._parser = wire.framing.parser()
         self._last: Arrival | None = None
         self.arrivals: list[TokenArrival] = []
@@ -116,7 +125,7 @@ class StreamReader:
         if reading.told is not None:
             self.told = better(reading.told, self.told)
         if reading.region is not None:
-            self._attempt.served_region = printable(reading.region, limit=MAX_REGION)
+            self._attempt.served_region = printable(self._clean(reading.region), limit=MAX_REGION)
 
     def _take_token(self, reading: Reading, arrival: Arrival) -> None:
         attempt = self._attempt

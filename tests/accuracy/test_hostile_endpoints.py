@@ -9,7 +9,7 @@ import pytest
 
 from agent.probes.inference import QUESTION
 from agent.transport import tls_context
-from isochrone.config import Assignment
+from isochrone.config import Assignment, Provider
 from isochrone.outcome import Connection, Outcome, RttMethod
 from isochrone.wire import decode_result, encode_result
 from tests.accuracy.attacks import (
@@ -27,6 +27,7 @@ from tests.accuracy.attacks import (
     dripping,
     head,
 )
+from tests.accuracy.dialects import ANTHROPIC, SSE, sse
 from tests.accuracy.hostile import (
     LONGEST_GAP_SECONDS,
     MEMORY_BYTES,
@@ -130,6 +131,27 @@ async def test_a_redirect_is_told_and_never_followed(status: int) -> None:
     told = f"HTTP {status}: redirected to {other}/***, not followed"
     assert_borne(borne, Outcome.PROTOCOL, told)
     assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize(
+    "field", [f"x-ms-region: {'x' * 50}{KEY}", f"x-groq-region: {KEY}", f"server-timing: {KEY};dur=1"]
+)
+@pytest.mark.parametrize("ending", [END, b"data: {"], ids=["good", "cut"])
+async def test_a_key_that_comes_back_as_a_place_or_a_span_is_hidden(field: str, ending: bytes) -> None:
+    with Attacker(answers=lambda: [[head(SSE, field) + TOKEN + ending]]).open() as url:
+        result = (await bear(inference(url))).result
+    assert KEY[:6] not in encode_result(result).decode()
+    assert (result.outcome is Outcome.OK) is (ending == END)
+
+
+async def test_a_key_that_comes_back_in_the_stream_as_a_place_is_hidden() -> None:
+    start = {"type": "message_start", "message": {"usage": {"inference_geo": "x" * 50 + KEY}}}
+    answer = head() + sse(start) + ANTHROPIC.text("w") + ANTHROPIC.ending(True)  # noqa: FBT003  with usage
+    with Attacker(answers=lambda: [[answer]]).open() as url:
+        result = (await bear(inference(url, "m", provider=Provider.ANTHROPIC))).result
+    assert result.outcome is Outcome.OK
+    assert result.served_region is not None
+    assert KEY[:6] not in encode_result(result).decode()
 
 
 GOOD = OPEN + chunk(TOKEN) + chunk(END) + b"0\r\n\r\n"
