@@ -1,5 +1,6 @@
 """What a probe does with names: the mark `dns`, one family alone, and warm connections whose address may have moved."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -114,8 +115,12 @@ async def test_a_warm_connection_is_closed_when_its_name_has_moved(lab: Lab) -> 
     lab.answer(ELSEWHERE)
     assert (await lab.ping()).address == HERE
     lab.clock.ahead_seconds += 61
+    lab.server.replies[HOST, A] = Reply((Record(HOST, A, ELSEWHERE),), delay=0.1)
     result = await lab.ping()
     assert (result.connection, result.address) == (Connection.COLD, ELSEWHERE)
+    # Asked about the kept connection first, and once more for the new one: the mark holds the second alone.
+    assert result.marks.dns is not None
+    assert result.marks.dns * 1e9 <= time.monotonic_ns() - lab.server.times_ns[-2][1]
 
 
 async def test_a_warm_stream_moves_with_its_name_before_the_clock_starts(lab: Lab) -> None:

@@ -83,6 +83,8 @@ def test_names_are_equal_whatever_their_case() -> None:
     data = message(encode_query(ASKED), (Record("API.Example.ORG", A, "10.0.0.1"),))
     data = data.replace(b"\x03api\x07example", b"\x03aPi\x07eXample", 1)
     assert decode_answer(data, ASKED).addresses == ("10.0.0.1",)
+    query = Query(id=ASKED.id, name=NAME.upper() + ".", kind=Kind.A)
+    assert decode_answer(data, query).addresses == ("10.0.0.1",)
 
 
 def test_a_compressed_name_is_read() -> None:
@@ -95,22 +97,22 @@ def test_a_compressed_name_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "record",
+    ("name", "words"),
     [
-        b"\xc0\x1d",  # at itself
-        b"\xc0\x20",  # forward
-        b"\x01a\xc0\x1d",  # at its own beginning
-        b"\x80",  # a label of no known kind
-        b"\x3f",  # longer than the message
+        (b"\xc0\x21", "itself or forward"),
+        (b"\xc0\x25", "itself or forward"),
+        (b"\x01a\xc0\x21", "itself or forward"),
+        (b"\x80", "unknown kind"),
+        (b"\x3f", "ends in a name"),
+        (b"", "ends in a record"),
     ],
 )
-def test_a_name_that_has_no_end_is_refused(record: bytes) -> None:
+def test_a_name_that_has_no_end_is_refused(name: bytes, words: str) -> None:
     data = bytearray(message(encode_query(ASKED)))
-    assert len(data) == 0x21
+    assert len(data) == 0x21  # where the name of the first record stands
     data[6:8] = b"\0\1"
-    record = record.replace(b"\x1d", b"\x21").replace(b"\x20", b"\x25")
-    with pytest.raises(DnsError):
-        decode_answer(bytes(data) + record + bytes(2), ASKED)
+    with pytest.raises(DnsError, match=words):
+        decode_answer(bytes(data) + name + bytes(2), ASKED)
 
 
 def test_a_circle_of_aliases_is_refused_and_a_long_chain_too() -> None:
