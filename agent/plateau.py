@@ -1,0 +1,57 @@
+"""Finds servers that hold small writes back (Nagle's algorithm against a delayed acknowledgement). Pure.
+
+A server without TCP_NODELAY sends the head of its answer, and keeps what it writes next until the head is acknowledged.
+On a connection that just carried an answer, Linux as the client acknowledges after 40 ms (TCP_DELACK_MIN; RFC 1122
+4.2.3.2 allows 500): what was held comes 40 ms and one round trip after the head. On a fresh connection it acknowledges
+at once, and nothing is held.
+
+Measured over loopback against such a server, first token 1 ms after the head: 1.1 ms on a fresh connection, 40.4 to
+43.7 ms on each reused one; with TCP_NODELAY 1.1 ms on all.
+
+So the fresh connections of a run are the control, and a model whose own time is 40 ms is not mistaken: it has that wait
+on them too. The rule: at least three results on reused connections, three quarters of them with a wait on the plateau,
+and at least one on a fresh connection, none of them with such a wait. What can be held is the first event, the first
+token, or behind a proxy the head itself, whose wait is known only where the server's own time is trusted.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from isochrone.outcome import Connection, Outcome, Prober
+from isochrone.result import Result
+
+PLATEAU_SECONDS: Final = (0.038, 0.044)
+MIN_REUSED: Final = 3
+MIN_SHARE: Final = 0.75
+
+
+def holds_writes_back(results: Sequence[Result]) -> bool:
+    """Return whether the server does: `results` are those of one run, in order, one connection after the other."""
+    good = [result for result in results if result.outcome is Outcome.OK and result.prober is Prober.INFERENCE]
+    fresh = [on_plateau(result) for result, reused in zip(good, _reused(good), strict=True) if not reused]
+    again = [on_plateau(result) for result, reused in zip(good, _reused(good), strict=True) if reused]
+    if not fresh or any(fresh) or len(again) < MIN_REUSED:
+        return False
+    return sum(again) >= MIN_SHARE * len(again)
+
+
+def on_plateau(result: Result) -> bool:
+    """Return whether one wait of the answer is 38 to 44 ms longer than the round trip."""
+    least, most = PLATEAU_SECONDS
+    rtt = result.rtt_seconds
+    return rtt is not None and any(least <= wait - rtt <= most for wait in _waits(result))
+
+
+def _reused(results: Sequence[Result]) -> list[bool]:
+    """Tell of each whether its connection carried an answer before: the first warm one was opened for it."""
+    warm = [result.connection is Connection.WARM for result in results]
+    return [is_warm and any(warm[:index]) for index, is_warm in enumerate(warm)]
+
+
+def _waits(result: Result) -> list[float]:
+    marks, told = result.marks, result.server_timing
+    steps = [(marks.headers, marks.first_event), (marks.first_event, marks.first_token)]
+    waits = [later - earlier for earlier, later in steps if earlier is not None and later is not None]
+    if told is not None and told.trusted and told.first_token_seconds is not None and marks.headers is not None:
+        waits.append(marks.headers - (marks.request_started or 0.0) - told.first_token_seconds)
+    return waits
