@@ -1,6 +1,8 @@
 """How far a round trip is from the speed of light: places and a result in, the floor and the verdict out. Pure.
 
-    floor = 2 d / (2/3 c)      efficiency = floor / rtt      below: the least rtt < 0.994 floor - 1 ms
+    floor = 2 d / (2/3 c)      efficiency = floor / rtt      below: the least rtt < 0.994 floor' - 1 ms
+
+floor' is that of d less what both places are in doubt by: nothing for coordinates, a city or more for a region.
 
 An agent knows no locations: they are told to `isochrone-agent probe`, which alone uses this. The endpoint's is what was
 told, else the region in its host name, else the region that the provider says it answered from. An edge is none of
@@ -32,6 +34,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     words: str
     latitude: Latitude
     longitude: Longitude
+    doubt_meters: float = 0.0
+    """How far from there it may stand."""
 
 
 class Source(StrEnum):
@@ -101,6 +105,7 @@ def judge(result: Result, ends: Ends) -> Floor:
     )
     floor_seconds = rtt_floor_seconds(distance)
     least_seconds = _least(result)
+    nearest_seconds = rtt_floor_seconds(max(0.0, distance - here.doubt_meters - there.doubt_meters))
     return Floor(
         there=there,
         source=source,
@@ -108,7 +113,7 @@ def judge(result: Result, ends: Ends) -> Floor:
         floor_seconds=floor_seconds,
         rtt_seconds=least_seconds,
         efficiency=floor_seconds / result.rtt_seconds if result.rtt_seconds else None,
-        below=least_seconds is not None and is_below_floor(least_seconds, floor_seconds=floor_seconds),
+        below=least_seconds is not None and is_below_floor(least_seconds, floor_seconds=nearest_seconds),
     )
 
 
@@ -126,7 +131,12 @@ def json_fields(floor: Floor) -> dict[str, object]:
 
 
 def _of(region: catalogue.Region) -> Place:
-    return Place(words=f"{region.name}, {region.city}", latitude=region.latitude, longitude=region.longitude)
+    return Place(
+        words=f"{region.name}, {region.city}",
+        latitude=region.latitude,
+        longitude=region.longitude,
+        doubt_meters=region.doubt_meters,
+    )
 
 
 def _least(result: Result) -> float | None:

@@ -164,7 +164,7 @@ def _floor_lines(floor: Floor | None, style: Style) -> list[str]:
         return _wrap(text, style, _DIM)
     way = f"{floor.distance_meters / 1000:,.0f} km to {floor.there.words}"
     text = f"floor {milliseconds(floor.floor_seconds)}: light in fibre over {way}{_KNOWN[floor.source or Source.GIVEN]}"
-    if floor.efficiency is not None and not floor.below:
+    if floor.efficiency is not None and floor.efficiency <= 1:  # more is in the doubt of the places
         text += f"; efficiency {floor.efficiency:.0%}"
     return _wrap(text, style)
 

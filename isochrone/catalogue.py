@@ -15,6 +15,9 @@ import msgspec
 from isochrone.regiondata import BLOCKS, Block
 
 _NEAR: Final = 3
+_CITY_METERS: Final = 25_000.0
+_COARSE_METERS: Final = dict.fromkeys(("azure", "gcp"), 150_000.0)
+"""Their own lists give the middle of a state or a country in places: azure/uksouth lies 78 km from London."""
 
 _HOSTS: Final = {
     "aws": ("amazonaws.com", "amazonaws.com.cn", "api.aws", "on.aws"),
@@ -67,6 +70,11 @@ class Region(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """Return the full name, as in `aws/eu-central-1`."""
         return f"{self.provider}/{self.region}"
+
+    @property
+    def doubt_meters(self) -> float:
+        """Return how far from these coordinates the place may stand."""
+        return _COARSE_METERS.get(self.provider, _CITY_METERS)
 
 
 @cache

@@ -5,9 +5,9 @@ its ping URLs, a URL for all of its places ({} is the region) or none, and one p
 
     region|city|country|latitude|longitude[|URL[|source of these coordinates]]
 
-Country is ISO 3166-1 alpha-2. Coordinates are of the city that the provider names, not of a building: 25 km is a fair
-doubt; Google's and Microsoft's own lists name a state or a country in places (gcp/asia-east1 "Taiwan"), and there it is
-up to some hundred. Place names of GeoNames: CC BY 4.0, geonames.org.
+Country is ISO 3166-1 alpha-2. Coordinates are of the city that the provider names, not of a building; Google's and
+Microsoft's own lists name a state or a country in places (gcp/asia-east1 "Taiwan"). GeoNames (geonames.org) is under
+CC BY 4.0.
 
 Over 400 lines: it is a table, and one place a line is what makes a change of it readable.
 """
