@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent.floor import Floor, Source
-from agent.plateau import holds_writes_back
+from agent.plateau import comes_by_round_trips, holds_writes_back
 from isochrone import catalogue
 from isochrone.outcome import ClockSource, Flag, Outcome, Prober, RttMethod
 from isochrone.physics import FIBRE_FRACTION
@@ -30,6 +30,10 @@ _USER_CLOCK: Final = (
     "arrivals were stamped by this process, not by the kernel: when the machine is busy they read late, "
     "by milliseconds. Linux has the kernel's stamps"
 )
+_BURSTS: Final = (
+    "the stream comes in bursts one round trip apart, and so tells no tokens/s: so it looks when a server or proxy "
+    "without TCP_NODELAY holds small writes back until the ones before are acknowledged. Set TCP_NODELAY there"
+)
 _PLATEAU: Final = (
     "reused connections wait some 40 ms that fresh ones do not: so it looks when a server or proxy without "
     "TCP_NODELAY holds small writes back until they are acknowledged. Set TCP_NODELAY there, or write the head and "
@@ -39,7 +43,7 @@ _PLATEAU: Final = (
 
 def findings(result: Result, *, floor: Floor | None = None) -> list[str]:
     """Return the notes on one result that ended well."""
-    notes = [_NOTES[flag] for flag in result.flags if flag is not Flag.BELOW_FLOOR or floor is None]
+    notes = [_note(flag, result) for flag in result.flags if flag is not Flag.BELOW_FLOOR or floor is None]
     if floor is not None and floor.below:
         notes.append(_below(floor))
     if result.clock_source is ClockSource.USER and _has_arrivals(result):
@@ -58,6 +62,10 @@ def milliseconds(seconds: float) -> str:
     if value >= 100:  # noqa: PLR2004  three digits say enough
         return f"{value:,.0f} ms"
     return f"{value:.1f} ms" if value >= 1 else f"{value:.3f} ms"
+
+
+def _note(flag: Flag, result: Result) -> str:
+    return _BURSTS if flag is Flag.BUFFERED and comes_by_round_trips(result) else _NOTES[flag]
 
 
 def _below(floor: Floor) -> str:

@@ -156,3 +156,10 @@ def test_writes_held_back_are_told_of_a_whole_run_with_the_cure() -> None:
     held = msgspec.structs.replace(GOOD, marks=Marks(request_started=0, headers=0.1, first_event=0.161, end=1))
     (note,) = findings_of_all([GOOD, held, held, held])
     assert "TCP_NODELAY" in note
+
+
+def test_a_stream_in_bursts_of_a_round_trip_is_not_blamed_on_a_proxys_buffer() -> None:
+    marks = Marks(request_started=0, headers=0.1, first_event=0.19, first_token=0.19, end=1)
+    text = told(flags=(Flag.BUFFERED,), rtt_seconds=0.09, stall_seconds=0.09, marks=marks)
+    assert "Set TCP_NODELAY there" in text
+    assert "proxy_buffering" not in text

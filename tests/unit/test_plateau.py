@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from agent.plateau import MIN_REUSED, holds_writes_back, on_plateau
+from agent.plateau import MIN_REUSED, comes_by_round_trips, holds_writes_back, on_plateau
 from isochrone.marks import Marks
-from isochrone.outcome import Connection, Outcome, Prober
+from isochrone.outcome import Connection, Flag, Outcome, Prober
 from isochrone.result import Result, ServerTiming
 
 HEAD = 0.020
@@ -103,3 +103,28 @@ def test_a_head_that_a_proxy_held_shows_where_the_servers_time_is_trusted() -> N
 def test_an_unknown_round_trip_says_nothing() -> None:
     assert not on_plateau(answer(42, rtt=None))
     assert on_plateau(answer(52))
+
+
+@pytest.mark.parametrize(
+    ("rtt_ms", "held_ms", "longest_ms", "found"),
+    [
+        pytest.param(93.4, 93.4, 93.6, True, id="measured, fresh"),
+        pytest.param(93.5, 134, 93.6, True, id="measured, reused"),
+        pytest.param(93.5, 93.5, 200, False, id="another gap"),
+        pytest.param(93.5, 1, 93.5, False, id="the first event was not held"),
+        pytest.param(0.03, 41, 0.03, False, id="no way to speak of"),
+        pytest.param(100, 100, 106, False, id="not quite a round trip"),
+    ],
+)
+def test_bursts_one_round_trip_apart_show_in_one_result(
+    rtt_ms: float, held_ms: float, longest_ms: float, *, found: bool
+) -> None:
+    result = replace(answer(held_ms, rtt=rtt_ms / 1000), stall_seconds=longest_ms / 1000, flags=(Flag.BUFFERED,))
+    assert comes_by_round_trips(result) is found
+    assert not comes_by_round_trips(replace(result, flags=()))
+
+
+def test_bursts_of_unknown_distance_say_nothing() -> None:
+    result = replace(answer(93, rtt=0.093), stall_seconds=None, flags=(Flag.BUFFERED,))
+    assert not comes_by_round_trips(result)
+    assert not comes_by_round_trips(replace(result, rtt_seconds=None, stall_seconds=0.093))
