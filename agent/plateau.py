@@ -6,8 +6,9 @@ On a connection that just carried an answer, Linux as the client acknowledges af
 at once, and nothing is held.
 
 Measured against such a server, first token 1 ms after the head. Over loopback: 1.1 ms on a fresh connection, 40.4 to
-43.7 ms on each reused one; with TCP_NODELAY 1.1 ms on all. Over a path of 93.5 ms: 93.4 ms on a fresh connection, 134 to
-137 ms on reused ones; and the tokens, one each 18 ms, come in bursts one round trip apart on all, which looks buffered.
+43.7 ms on each reused one; with TCP_NODELAY 1.1 ms on all. Over a path of 93.5 ms: 93.4 ms on a fresh connection, 134
+to 137 ms on reused ones; and the tokens, one each 18 ms, come in bursts one round trip apart on all, which looks
+buffered.
 
 So the fresh connections of a run are the control, and a model whose own time is 40 ms is not mistaken: it has that wait
 on them too. The rule: at least three results on reused connections, three quarters of them with a wait on the plateau,

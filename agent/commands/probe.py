@@ -69,14 +69,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "--location",
-        metavar="LAT,LON|REGION",
-        help="where this machine stands, in degrees or as a cloud's region (aws/eu-central-1): "
-        "shows how far the round trip is from light in fibre; write =-33.9,18.4 where a minus comes first",
+        metavar="PLACE",
+        help="where this machine stands, LAT,LON in degrees or a cloud's region (aws/eu-central-1): shows how far the "
+        "round trip is from light in fibre; a latitude with a minus takes an equals sign, --location=-33.9,18.4",
     )
     parser.add_argument(
         "--endpoint-location",
-        metavar="LAT,LON|REGION",
-        help="where the endpoint stands; else its host name or its answer may tell",
+        metavar="PLACE",
+        help="where the endpoint stands; without it, its host name or its answer may tell",
     )
     parser.add_argument("--json", action="store_true", help="one result per line, in the wire's field names")
     parser.add_argument("--debug", action="store_true", help="each moment with its time, on standard error")
