@@ -36,8 +36,9 @@ LIKE_ROUND_TRIP: Final = 0.05
 def holds_writes_back(results: Sequence[Result]) -> bool:
     """Return whether the server does: `results` are those of one run, in order, one connection after the other."""
     good = [result for result in results if result.outcome is Outcome.OK and result.prober is Prober.INFERENCE]
-    fresh = [on_plateau(result) for result, reused in zip(good, _reused(good), strict=True) if not reused]
-    again = [on_plateau(result) for result, reused in zip(good, _reused(good), strict=True) if reused]
+    pairs = list(zip(_reused(good), map(on_plateau, good), strict=True))
+    fresh = [held for reused, held in pairs if not reused]
+    again = [held for reused, held in pairs if reused]
     if not fresh or any(fresh) or len(again) < MIN_REUSED:
         return False
     return sum(again) >= MIN_SHARE * len(again)

@@ -23,6 +23,7 @@ from isochrone import catalogue
 from isochrone.marks import Marks
 from isochrone.names import printable
 from isochrone.outcome import Outcome, Prober, RttSource
+from isochrone.physics import FLOOR_SLACK_SECONDS
 from isochrone.result import Pings, Result, ServerTiming, Tokens
 
 WIDTH: Final = 80
@@ -162,8 +163,10 @@ def _floor_lines(floor: Floor | None, style: Style) -> list[str]:
     if floor.there is None or floor.floor_seconds is None or floor.distance_meters is None:
         text = "floor unknown: neither host name nor answer tells where the endpoint stands; --endpoint-location does"
         return _wrap(text, style, _DIM)
-    way = f"{floor.distance_meters / 1000:,.0f} km to {floor.there.words}"
-    text = f"floor {milliseconds(floor.floor_seconds)}: light in fibre over {way}{_KNOWN[floor.source or Source.GIVEN]}"
+    way = f"{floor.distance_meters / 1000:,.0f} km to {floor.there.words}{_KNOWN[floor.source or Source.GIVEN]}"
+    if floor.floor_seconds < FLOOR_SLACK_SECONDS:
+        return _wrap(f"floor under 1 ms: light in fibre over {way}", style)
+    text = f"floor {milliseconds(floor.floor_seconds)}: light in fibre over {way}"
     if floor.efficiency is not None and floor.efficiency <= 1:  # more is in the doubt of the places
         text += f"; efficiency {floor.efficiency:.0%}"
     return _wrap(text, style)

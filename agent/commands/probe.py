@@ -174,7 +174,7 @@ def _ends(args: argparse.Namespace) -> "Ends | None":
         if args.endpoint_location is not None:
             raise ConfigError("--endpoint-location goes with --location, where this machine stands")
         return None
-    from agent.floor import find_ends  # noqa: PLC0415  the catalogue is read for those who ask for it
+    from agent.floor import find_ends  # noqa: PLC0415  other commands stay light
     from agent.transport import parse_origin  # noqa: PLC0415  other commands stay light
 
     here = _place("--location", args.location)
@@ -183,7 +183,7 @@ def _ends(args: argparse.Namespace) -> "Ends | None":
 
 
 def _place(option: str, text: str) -> "Place":
-    from agent.floor import parse_place  # noqa: PLC0415  the catalogue is read for those who ask for it
+    from agent.floor import parse_place  # noqa: PLC0415  other commands stay light
 
     try:
         return parse_place(text)

@@ -180,6 +180,12 @@ def test_the_floor_is_told_with_its_distance_and_where_the_place_comes_from() ->
     assert "Ashburn (the provider says so)" in words(GOOD, served)
 
 
+def test_between_neighbours_no_efficiency_is_told() -> None:
+    near = msgspec.structs.replace(FLOOR, distance_meters=13_000, floor_seconds=0.00013, efficiency=0.0065)
+    assert "floor under 1 ms: light in fibre over 13 km to aws/us-east-1, Ashburn" in words(GOOD, near)
+    assert "efficiency" not in words(GOOD, near)
+
+
 def test_where_the_endpoint_is_unknown_the_option_is_named_and_where_nobody_asked_nothing_is() -> None:
     assert "floor unknown" in words(GOOD, Floor())
     assert "--endpoint-location" in words(GOOD, Floor())
