@@ -53,6 +53,8 @@ def test_the_measured_run_is_recognised() -> None:
 
 def test_over_a_distance_the_round_trip_is_added() -> None:
     assert holds_writes_back(warm_run(15, 121, 122, 120, rtt=0.080))
+    assert holds_writes_back(warm_run(93.4, 135, 139, 137, rtt=0.0933))
+    assert not holds_writes_back(warm_run(93.4, 135, 143, 137, rtt=0.0933))
     assert not holds_writes_back(warm_run(15, 42, 41, 42, rtt=0.080))
 
 
