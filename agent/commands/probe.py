@@ -28,6 +28,7 @@ from isochrone.result import Result
 from isochrone.wire import full_json
 
 if TYPE_CHECKING:
+    from agent.floor import Ends, Place
     from agent.waterfall import Style
 
 _DEFAULT_TIMEOUT: Final = {Prober.RTT: Duration(10), Prober.INFERENCE: Duration(60)}
@@ -77,6 +78,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
             const=version,
             help=f"dial an IPv{version} address alone",
         )
+    parser.add_argument(
+        "--location",
+        metavar="PLACE",
+        help="where this machine stands, LAT,LON in degrees or a cloud's region (aws/eu-central-1): shows how far the "
+        "round trip is from light in fibre; a latitude with a minus takes an equals sign, --location=-33.9,18.4",
+    )
+    parser.add_argument(
+        "--endpoint-location",
+        metavar="PLACE",
+        help="where the endpoint stands; without it, its host name or its answer may tell",
+    )
     parser.add_argument("--json", action="store_true", help="one result per line, in the wire's field names")
     parser.add_argument("--debug", action="store_true", help="each moment with its time, on standard error")
     parser.set_defaults(run=run)
@@ -87,11 +99,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         target = assignment(args)
         key = _key(args.api_key_env)
+        ends = _ends(args)
     except ConfigError as exc:
         sys.stderr.write(f"isochrone-agent probe: {exc}\n")
         return 2
     try:
-        results = asyncio.run(_probe(args, target, key))
+        results = asyncio.run(_probe(args, target, key, ends=ends))
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0 if all(result.outcome is Outcome.OK for result in results) else 1
@@ -177,14 +190,37 @@ def _name(host: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", host.lower()).strip("-._")[:64] or "endpoint"
 
 
-async def _probe(args: argparse.Namespace, target: Assignment, key: str | None) -> list[Result]:
+def _ends(args: argparse.Namespace) -> "Ends | None":
+    """Return where the machine and the endpoint stand; None when nobody tells where the machine does."""
+    if args.location is None:
+        if args.endpoint_location is not None:
+            raise ConfigError("--endpoint-location goes with --location, where this machine stands")
+        return None
+    from agent.floor import find_ends  # noqa: PLC0415  other commands stay light
+    from agent.transport import parse_origin  # noqa: PLC0415  other commands stay light
+
+    here = _place("--location", args.location)
+    there = None if args.endpoint_location is None else _place("--endpoint-location", args.endpoint_location)
+    return find_ends(parse_origin(args.url).host, here=here, there=there)
+
+
+def _place(option: str, text: str) -> "Place":
+    from agent.floor import parse_place  # noqa: PLC0415  other commands stay light
+
+    try:
+        return parse_place(text)
+    except ValueError as exc:
+        raise ConfigError(f"{option}: {exc}") from exc
+
+
+async def _probe(args: argparse.Namespace, target: Assignment, key: str | None, *, ends: "Ends | None") -> list[Result]:
     from agent.waterfall import summary  # noqa: PLC0415  other commands stay light
 
     style = _style()
     results = []
     async for result in _results(target, key, count=args.count):
         results.append(result)
-        _show(result, args, style)
+        _show(result, args, style, ends=ends)
     if args.count > 1 and not args.json:
         sys.stdout.write(summary(results, style=style) + "\n")
     return results
@@ -202,12 +238,18 @@ async def _results(target: Assignment, key: str | None, *, count: int) -> AsyncI
         await probes.close()
 
 
-def _show(result: Result, args: argparse.Namespace, style: "Style") -> None:
+def _show(result: Result, args: argparse.Namespace, style: "Style", *, ends: "Ends | None") -> None:
+    from agent.floor import flagged, json_fields, judge  # noqa: PLC0415  other commands stay light
     from agent.waterfall import render, timed_events  # noqa: PLC0415  other commands stay light
 
+    floor = None if ends is None else judge(result, ends)
+    result = result if floor is None else flagged(result, floor)
     if args.debug:
         sys.stderr.write(timed_events(result) + "\n")
-    line = full_json(result).decode() if args.json else render(result, url=_title(args), style=style) + "\n"
+    if args.json:
+        line = full_json(result, **({} if floor is None else json_fields(floor))).decode()
+    else:
+        line = render(result, url=_title(args), style=style, floor=floor) + "\n"
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from agent.floor import JSON_FIELDS, Source
+from isochrone.catalogue import Kind, regions
 from isochrone.marks import MARKS
 from isochrone.outcome import ClockSource, Flag, Outcome, RttSource, TokenSource
 from isochrone.result import Result
@@ -40,3 +42,19 @@ def test_every_source_is_named_in_the_reference() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for source in (*RttSource, *ClockSource, *TokenSource):
         assert f"`{source.value}`" in text
+
+
+def test_what_a_told_location_adds_to_json_is_defined_in_the_reference() -> None:
+    fields = [word for word in table("The floor") if word in JSON_FIELDS]
+    assert fields == list(JSON_FIELDS)
+    text = PAGE.read_text(encoding="utf-8")
+    assert all(f"`{source.value}`" in text for source in Source)
+
+
+def test_the_catalogue_is_as_large_as_the_reference_says() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    counts = {kind: sum(one.kind is kind for one in regions()) for kind in Kind}
+    assert f"holds {len(regions())} places" in text
+    assert f"{counts[Kind.REGION]} regions of AWS" in text
+    assert f"{counts[Kind.BEHIND_ANYCAST]} of Fly" in text
+    assert f"{counts[Kind.EDGE]} edge cities" in text

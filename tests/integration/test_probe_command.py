@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,33 @@ def test_json_is_one_result_per_line_with_every_field(url: str) -> None:
     assert {result["outcome"] for result in results} == {"ok"}
     assert all(result["ttft_seconds"] >= 0.05 for result in results)
     assert "pings" in results[0]
+
+
+def test_a_location_brings_the_floor_into_picture_and_json(url: str) -> None:
+    """The simulator stands on this machine: a round trip to the other side of the world is faster than light."""
+    places = ["--location", "aws/eu-central-1", "--endpoint-location=-33.87,151.21"]
+    done = probe(url, "--model", "any", *places)
+    text = " ".join(done.stdout.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"floor 16\d ms: light in fibre over 16,\d\d\d km to -33.87,151.21", text)
+    assert "note: RTT" in text
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+    result = json.loads(probe(url, "--json", "--module-option", "count=1", *places).stdout)
+    assert result["flags"] == ["below_floor"]
+    assert result["endpoint_location_source"] == "given"
+    assert result["efficiency"] == pytest.approx(result["network_rtt_floor_seconds"] / result["rtt_seconds"])
+    assert result["great_circle_distance_meters"] == pytest.approx(16_480_000, rel=0.01)
+
+
+def test_with_one_location_the_option_for_the_other_is_named(url: str) -> None:
+    done = probe(url, "--module-option", "count=1", "--location", "50.11,8.68")
+    assert done.returncode == 0
+    assert "--endpoint-location" in done.stdout
+    alone = json.loads(probe(url, "--json", "--module-option", "count=1", "--location", "50.11,8.68").stdout)
+    assert (alone["network_rtt_floor_seconds"], alone["efficiency"], alone["flags"]) == (None, None, [])
+    unasked = json.loads(probe(url, "--json", "--module-option", "count=1").stdout)
+    assert "efficiency" not in unasked
 
 
 def test_several_probes_end_with_a_summary(url: str) -> None:
@@ -125,6 +153,11 @@ def test_a_reader_who_was_never_there_costs_no_complaint_at_the_end(tmp_path: Pa
         (["http://x/", "--model", "m m"], "$.model"),
         (["http://x/", "--count", "0"], "not a count"),
         (["http://x/", "--cold", "--warm"], "not allowed with"),
+        (["http://x/", "--location", "91,0"], "--location: '91,0' is no place: write LAT,LON in degrees"),
+        (["http://x/", "--location", "eu-centrl-1"], "did you mean aws/eu-central-1"),
+        (["http://x/", "--location", "hil"], "write hetzner/hil or ovh/hil"),
+        (["http://x/", "--location", "0,0", "--endpoint-location", "x"], "--endpoint-location: 'x' is no region"),
+        (["http://x/", "--endpoint-location", "0,0"], "goes with --location"),
     ],
 )
 def test_wrong_usage_exits_2_with_a_clear_line(arguments: list[str], words: str) -> None:
