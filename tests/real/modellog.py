@@ -60,15 +60,15 @@ def _time_agrees(tally: Tally, results: list[dict[str, Any]], log: str) -> None:
 
 
 def _a_hit_would_be_seen(scene: Scene, tally: Tally, results: list[dict[str, Any]]) -> None:
-    """Send one prompt thrice, as no probe does: the log and the time tell it."""
+    """Send one prompt again and again, as no probe does: the log and the time tell it (the least: noise only adds)."""
     request, _ = witness.capture(scene.lab, (AGENT, "probe", "{url}/v1", "--model", MODEL, "--json"))
     before = len(scene.server.log())
-    _, *repeated = (witness.ttft_seconds(port=scene.server.port, request=request) for _ in range(3))
+    _, *repeated = (witness.ttft_seconds(port=scene.server.port, request=request) for _ in range(PROBES))
     shares = evaluated_shares(scene.server.log()[before:])[1:]
     met = len(shares) == len(repeated) and max(shares) <= HIT_SHARE
     tally.expect(f"{LLAMA}: the same prompt again is a cache hit in the log", met=met, detail=_told(shares))
-    ours = median(r["ttft_seconds"] for r in results[1:])
-    ratio = ours / median(repeated)
+    ours = [r["ttft_seconds"] for r in results[1:] if r["ttft_seconds"] is not None]
+    ratio = min(ours, default=0.0) / min(repeated)
     tally.expect(f"{LLAMA}: no probe's TTFT is a hit's", met=ratio >= HIT_RATIO, detail=f"{ratio:.1f} times as long")
 
 
