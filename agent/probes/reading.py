@@ -101,7 +101,7 @@ class StreamReader:
             await answer.breathe()
 
     def _end_read(self) -> None:
-        """Call the moment of a token exact that came last in its read, and ended with it: it came with the last segment."""
+        """Call a token exact that came last in its read, and ended with it: it came with the last segment."""
         if self._may_be_exact and self._parser.between():
             self.arrivals[-1] = msgspec.structs.replace(self.arrivals[-1], bound_ns=0)
         self._may_be_exact = False
