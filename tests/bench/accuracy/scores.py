@@ -1,0 +1,69 @@
+"""What the lab says of one client under one condition, and whether it says enough to be judged. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.bench.accuracy.conditions import TOKENS, Cell
+
+ENOUGH: Final = 0.5
+"""Share of the requests that must be left when those are taken out during which the machine stood still."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Errors in milliseconds, reported less true; None: nothing was reported, or nothing is left of it."""
+
+    client: str
+    cell: Cell
+    judged: int
+    """Requests that were scored."""
+    stalled: int
+    """Requests left out because the machine itself stood still."""
+    ttft_p99_ms: float | None = None
+    token_p99_ms: float | None = None
+    rtt_ms: float | None = None
+    """Median of the round trips that the client reported."""
+    unstated: int | None = None
+    """Tokens more than a millisecond off, and more than the client said that they may be."""
+    cpu_ms_per_stream: float | None = None
+    trouble: str | None = None
+    """Why this is no measurement; None: it is one."""
+
+
+def score(client: str, cell: Cell, found: Mapping[str, Any]) -> Score:
+    """Read what the lab's bench returned for one run."""
+    # A client that never uses a connection twice has cold requests only.
+    part = found["warm"] if found["warm"]["requests"] else found["cold"]
+    token = part["token"] or {}
+    bounds = part.get("bounds") or {}
+    judged = part["requests"] - part["errors"] - part["stalled"]
+    used_seconds = max(0.0, found["cpu_s"] - found["startup_cpu_s"])
+    return Score(
+        client=client,
+        cell=cell,
+        judged=judged,
+        stalled=part["stalled"],
+        ttft_p99_ms=_field(part["ttft"], "abs_p99"),
+        token_p99_ms=_field(part["token"], "abs_p99"),
+        rtt_ms=_field(part["rtt_ms"], "p50"),
+        unstated=bounds.get("over_1ms_unstated"),
+        cpu_ms_per_stream=used_seconds / found["served"] * 1e3 if found["served"] else None,
+        trouble=_trouble(cell, part, tokens=token.get("n", 0), said=found["stderr"]),
+    )
+
+
+def _field(spread: Mapping[str, float] | None, name: str) -> float | None:
+    return None if spread is None else spread[name]
+
+
+def _trouble(cell: Cell, part: Mapping[str, Any], *, tokens: int, said: str) -> str | None:
+    reported, wanted = part["requests"] - part["errors"], cell.requests
+    if reported < wanted:
+        last = said.strip().splitlines()[-1:] or ["it said nothing"]
+        return f"{reported} of {wanted} requests were reported without an error: {last[0]}"
+    if reported - part["stalled"] < ENOUGH * wanted:
+        return f"the machine stood still during {part['stalled']} of {wanted} requests: run it on a quieter one"
+    if tokens < ENOUGH * TOKENS * (reported - part["stalled"]):
+        return f"only {tokens} arrivals of tokens were reported for {reported} streams of {TOKENS}"
+    return None
