@@ -71,13 +71,15 @@ class Lab:
         """Run one client under one condition."""
         startup_seconds = self._startup_seconds(client)
         self._lab.wan_path(cell.rtt_ms, cell.loss_percent / 100)
+        printed = Path(self._lab.dir) / "printed"
         try:
             found = self._bench.run_cell(
-                self._lab, list(client.command), self._plan(cell), cell.hogs, startup_cpu=startup_seconds
+                self._lab, list(client.command), self._plan(cell), cell.hogs, startup_seconds, printed
             )
+            errors = [str(row["error"]) for row in self._bench.parse_rows(printed.read_text()) if row.get("error")]
         except (RuntimeError, ValueError) as exc:  # the capture lost packets, or the client printed no JSON
             return Score(client=client.name, cell=cell, judged=0, stalled=0, trouble=str(exc))
-        return score(client.name, cell, found)
+        return score(client.name, cell, {**found, "said": [*errors, *found["stderr"].splitlines()]})
 
     def ping(self, commands: Sequence[Sequence[str]], *, rtt_ms: int, loss_percent: int) -> Pinged:
         """Run our prober, several at once."""

@@ -1,10 +1,10 @@
 """Our `rtt` prober through the lab, method by method: the round trip, and which samples were lost."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from isochrone.outcome import RttMethod
 from tests.bench.accuracy.binomial import bounds, touched
@@ -18,6 +18,12 @@ SAMPLES: Final = 45
 """Of each of the probers that run at once: 180, of which 3 % loss each way takes ten."""
 METHODS: Final = (RttMethod.TCP, RttMethod.HTTP, RttMethod.ICMP, RttMethod.TLS)
 _TIMEOUT_SECONDS: Final = 100
+_SOURCES: Final[Mapping[RttMethod, frozenset[str]]] = {
+    RttMethod.TCP: frozenset({"tcp_info_min", "tcp_info", "handshake"}),
+    RttMethod.HTTP: frozenset({"http"}),
+    RttMethod.ICMP: frozenset({"icmp"}),
+    RttMethod.TLS: frozenset({"tls"}),
+}
 _PACKETS: Final = {RttMethod.HTTP: 4, RttMethod.TLS: 16}
 """The most packets of one sample whose loss may make it a lost one; its acknowledgements and retries included."""
 
@@ -50,13 +56,16 @@ def judged(pinged: Pinged, *, method: RttMethod, rtt_ms: int, loss_percent: int)
         lost=sum(one["lost"] for one in found),
         median_ms=median(medians) * 1e3 if medians else None,
         truly_lost=_TRULY_LOST[method](pinged, sent, loss_percent / 100) if sent else (0, 0),
-        trouble=_trouble(pinged, found, sent=sent),
+        trouble=_trouble(pinged, method, sent=sent),
     )
 
 
-def _trouble(pinged: Pinged, found: Sequence[Mapping[str, Any]], *, sent: int) -> str | None:
+def _trouble(pinged: Pinged, method: RttMethod, *, sent: int) -> str | None:
+    sources = {str(one["rtt_source"]) for one in pinged.results if one.get("rtt_source")}
+    if strange := sources - _SOURCES[method]:
+        return f"the prober measured by {', '.join(sorted(strange))} instead"
     wanted = AT_ONCE * SAMPLES
-    if len(found) == AT_ONCE and sent == wanted:
+    if sent == wanted:
         return None
     reasons = [str(result["reason"]) for result in pinged.results if result.get("reason")]
     said = pinged.said.strip().splitlines()[-1:]

@@ -17,7 +17,7 @@ from tests.bench.accuracy.clients import COMMAND_PREFIX, OURS, PEERS, chosen
 from tests.bench.accuracy.conditions import QUICK, WHOLE
 from tests.bench.accuracy.lab import Lab
 from tests.bench.accuracy.prepare import Missing, copy_of_lab, data_folder, require_host
-from tests.bench.accuracy.session import PARTS, Session
+from tests.bench.accuracy.session import BESIDE_OTHERS, PARTS, Session
 from tests.real.environments import BuildFailed
 
 _INTERRUPTED: Final = 130
@@ -27,7 +27,6 @@ _TERMINATED: Final = 143
 def main(arguments: Sequence[str] | None = None) -> int:
     """Set the lab up, measure, judge, and leave nothing behind."""
     given = _given(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     started = monotonic()
     try:
         session = _measured(given)
@@ -48,11 +47,13 @@ def _measured(given: argparse.Namespace) -> Session:
     source = data_folder()
     with TemporaryDirectory(prefix="isochrone-accuracy-") as folder:
         copy = copy_of_lab(source, Path(folder))
-        clients = chosen(given.client or [OURS, *PEERS], lab=copy, judge=given.judge)
+        parts = given.parts or PARTS
+        everybody = [OURS, *PEERS] if BESIDE_OTHERS & set(parts) else [OURS]
+        clients = chosen(given.client or everybody, lab=copy, judge=given.judge)
         session = Session(QUICK if given.quick else WHOLE, clients)
         with Lab(copy) as lab:
-            session.measure(lab, given.parts or PARTS)
-        if "memory" in (given.parts or PARTS):
+            session.measure(lab, parts)
+        if "memory" in parts:
             session.weigh_memory()
         return session
 
@@ -81,4 +82,5 @@ def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # unwinds, so that the lab is taken down
     sys.exit(main())

@@ -1,6 +1,6 @@
 """What the lab says of one client under one condition, and whether it says enough to be judged. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ class Score:
 
 
 def score(client: str, cell: Cell, found: Mapping[str, Any]) -> Score:
-    """Read what the lab's bench returned for one run."""
+    """Read what the lab's bench returned for one run; `said` are the client's own errors."""
     # A client that never uses a connection twice has cold requests only.
     part = found["warm"] if found["warm"]["requests"] else found["cold"]
     token = part["token"] or {}
@@ -49,7 +49,7 @@ def score(client: str, cell: Cell, found: Mapping[str, Any]) -> Score:
         rtt_ms=_field(part["rtt_ms"], "p50"),
         unstated=bounds.get("over_1ms_unstated"),
         cpu_ms_per_stream=used_seconds / found["served"] * 1e3 if found["served"] else None,
-        trouble=_trouble(cell, part, tokens=token.get("n", 0), said=found["stderr"]),
+        trouble=_trouble(cell, part, tokens=token.get("n", 0), said=found["said"]),
     )
 
 
@@ -57,11 +57,11 @@ def _field(spread: Mapping[str, float] | None, name: str) -> float | None:
     return None if spread is None else spread[name]
 
 
-def _trouble(cell: Cell, part: Mapping[str, Any], *, tokens: int, said: str) -> str | None:
+def _trouble(cell: Cell, part: Mapping[str, Any], *, tokens: int, said: Sequence[str]) -> str | None:
     reported, wanted = part["requests"] - part["errors"], cell.requests
     if reported < wanted:
-        last = said.strip().splitlines()[-1:] or ["it said nothing"]
-        return f"{reported} of {wanted} requests were reported without an error: {last[0]}"
+        reason = next(filter(str.strip, reversed(said)), "it said nothing").strip()
+        return f"{reported} of {wanted} requests were reported without an error: {reason}"
     if reported - part["stalled"] < ENOUGH * wanted:
         return f"the machine stood still during {part['stalled']} of {wanted} requests: run it on a quieter one"
     if tokens < ENOUGH * TOKENS * (reported - part["stalled"]):

@@ -15,6 +15,8 @@ from tests.bench.accuracy.scores import Score
 from tests.bench.accuracy.verdicts import Finding, RoundTrips, missed, of_round_trips, of_scores
 
 PARTS: Final = ("cells", "losses", "round-trips", "cpu", "memory")
+BESIDE_OTHERS: Final = frozenset({"cells", "cpu"})
+"""Parts in which other clients are measured too."""
 
 
 class Session:
