@@ -34,12 +34,21 @@ def spread(n: int, p99: float) -> dict[str, float]:
     return {"n": n, "p50": p99 / 2, "abs_p99": p99}
 
 
-def raw(*, requests: int = 64, errors: int = 0, stalled: int = 0, tokens: int = 2048) -> dict[str, Any]:
+def raw(*, requests: int = 64, cold: int = 0, errors: int = 0, stalled: int = 0, tokens: int = 2048) -> dict[str, Any]:
     """Return what the lab's bench returns, as far as it is read."""
     part = {"requests": requests, "errors": errors, "stalled": stalled, "ttft": spread(requests, 0.004)}
     part |= {"token": spread(tokens, 0.05) if tokens else None, "rtt_ms": {"p50": 20.06, "abs_p99": 21.0, "n": 64}}
     nothing = {"requests": 0}
-    return {"warm": part, "cold": nothing, "cpu_s": 1.5, "startup_cpu_s": 0.5, "served": 100, "said": ["a", "last", ""]}
+    all_ = {**part, "requests": requests + cold}
+    return {
+        "all": all_,
+        "warm": part,
+        "cold": nothing,
+        "cpu_s": 1.5,
+        "startup_cpu_s": 0.5,
+        "served": 100,
+        "said": ["a", "last", ""],
+    }
 
 
 def test_a_run_is_read_as_the_lab_scored_it() -> None:
@@ -47,6 +56,10 @@ def test_a_run_is_read_as_the_lab_scored_it() -> None:
     assert (found.ttft_p99_ms, found.token_p99_ms, found.rtt_ms) == (0.004, 0.05, 20.06)
     assert found.cpu_ms_per_stream == pytest.approx(10.0)
     assert found.trouble is None
+
+
+def test_a_request_on_a_connection_that_had_to_be_opened_anew_is_reported_too() -> None:
+    assert score(OURS, CELL, raw(requests=62, cold=2)).trouble is None
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class Score:
 
 def score(client: str, cell: Cell, found: Mapping[str, Any]) -> Score:
     """Read what the lab's bench returned for one run; `said` are the client's own errors."""
-    # A client that never uses a connection twice has cold requests only.
+    # Cold requests are judged only where the client has no others; where a connection broke there may be a few.
     part = found["warm"] if found["warm"]["requests"] else found["cold"]
     token = part["token"] or {}
     bounds = part.get("bounds") or {}
@@ -49,7 +49,8 @@ def score(client: str, cell: Cell, found: Mapping[str, Any]) -> Score:
         rtt_ms=_field(part["rtt_ms"], "p50"),
         unstated=bounds.get("over_1ms_unstated"),
         cpu_ms_per_stream=used_seconds / found["served"] * 1e3 if found["served"] else None,
-        trouble=_trouble(cell, part, tokens=token.get("n", 0), said=found["said"]),
+        trouble=_incomplete(cell, found["all"], said=found["said"])
+        or _too_little(cell, part, tokens=token.get("n", 0)),
     )
 
 
@@ -57,13 +58,18 @@ def _field(spread: Mapping[str, float] | None, name: str) -> float | None:
     return None if spread is None else spread[name]
 
 
-def _trouble(cell: Cell, part: Mapping[str, Any], *, tokens: int, said: Sequence[str]) -> str | None:
-    reported, wanted = part["requests"] - part["errors"], cell.requests
-    if reported < wanted:
-        reason = next(filter(str.strip, reversed(said)), "it said nothing").strip()
-        return f"{reported} of {wanted} requests were reported without an error: {reason}"
-    if reported - part["stalled"] < ENOUGH * wanted:
-        return f"the machine stood still during {part['stalled']} of {wanted} requests: run it on a quieter one"
-    if tokens < ENOUGH * TOKENS * (reported - part["stalled"]):
-        return f"only {tokens} arrivals of tokens were reported for {reported} streams of {TOKENS}"
+def _incomplete(cell: Cell, whole: Mapping[str, Any], *, said: Sequence[str]) -> str | None:
+    reported = whole["requests"] - whole["errors"]
+    if reported >= cell.requests:
+        return None
+    reason = next(filter(str.strip, reversed(said)), "it said nothing").strip()
+    return f"{reported} of {cell.requests} requests were reported without an error: {reason}"
+
+
+def _too_little(cell: Cell, part: Mapping[str, Any], *, tokens: int) -> str | None:
+    judged = part["requests"] - part["errors"] - part["stalled"]
+    if judged < ENOUGH * cell.requests:
+        return f"the machine stood still during {part['stalled']} of {cell.requests} requests: run it on a quieter one"
+    if tokens < ENOUGH * TOKENS * judged:
+        return f"only {tokens} arrivals of tokens were reported for {judged} streams of {TOKENS}"
     return None
