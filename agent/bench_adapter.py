@@ -75,8 +75,7 @@ class _Lane:
 
     async def _measure(self, request: Json) -> Json:
         try:
-            async with asyncio.timeout(None) as watch:
-                deadline = Deadline(watch, total_seconds=_TIMEOUT_SECONDS)
+            async with Deadline(total_seconds=_TIMEOUT_SECONDS) as deadline:
                 return await self._ask(request, deadline)
         except TimeoutError:
             return {"error": str(deadline.failure())}

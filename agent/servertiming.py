@@ -93,8 +93,14 @@ def region_by_headers(headers: Mapping[str, str]) -> str | None:
     return None if found is None else f"edge:{found[1]}"
 
 
+_TELLING: Final = frozenset({"x_groq", "usage", "time_info", "perf_metrics", "metrics", "timings", "nvext"})
+"""Most chunks have none of them."""
+
+
 def told_by_openai(payload: Payload) -> Told | None:
     """Return what a chunk of a compatible server tells beside its choices."""
+    if _TELLING.isdisjoint(payload):
+        return None
     groq = _inner(payload.get("x_groq"), "usage") or _inner(payload, "usage")
     fireworks, dynamo = _inner(payload, "perf_metrics"), _inner(_inner(payload, "nvext"), "timing")
     for told in (

@@ -1,7 +1,8 @@
 """One attempt while it runs: the moments that it passed, how long it may still wait, and for what."""
 
 import asyncio
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import msgspec
 
@@ -40,13 +41,30 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deadline:
-    """The moment by which the next thing must have come, inside an `asyncio.timeout`."""
+    """The moment by which the next thing must have come; as a context it ends what is inside by a TimeoutError.
 
-    def __init__(self, watch: asyncio.Timeout, *, total_seconds: float) -> None:
-        self._watch = watch
+    Each token moves it on: the timer is left where it is, and looks when it fires whether the moment came.
+    """
+
+    def __init__(self, *, total_seconds: float) -> None:
+        self._watch = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
         self._total_seconds = total_seconds
-        self._total_at = asyncio.get_running_loop().time() + total_seconds
-        self._failure = Failure(Outcome.TIMEOUT_TOTAL, "nothing was awaited")
+        self._total_at = self._loop.time() + total_seconds
+        self._awaited = (Outcome.TIMEOUT_TOTAL, "nothing was awaited", total_seconds)
+        self._at = self._total_at
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._watch.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._watch.__aexit__(kind, exc, trace)
 
     def expect(self, outcome: Outcome, what: str, *, seconds: float, since: float | None = None) -> None:
         """Wait at most `seconds` (from the loop's time `since`, or from now) for what `what` misses.
@@ -54,18 +72,30 @@ class Deadline:
         `outcome` says how the probe ends then; where the whole probe's timeout comes first it is `timeout_total`, but
         while a name, a connection or TLS is awaited, those have failed.
         """
-        at = (asyncio.get_running_loop().time() if since is None else since) + seconds
-        if at <= self._total_at:
-            self._failure = Failure(outcome, f"{what} within {seconds:g} s")
-        elif outcome in {Outcome.DNS, Outcome.CONNECT, Outcome.TLS}:
-            self._failure = Failure(outcome, f"{what} within {self._total_seconds:g} s, the probe's timeout")
-        else:
-            self._failure = Failure(Outcome.TIMEOUT_TOTAL, f"{what} within {self._total_seconds:g} s, the timeout")
-        self._watch.reschedule(min(at, self._total_at))
+        self._at = (self._loop.time() if since is None else since) + seconds
+        self._awaited = (outcome, what, seconds)
+        if self._timer is None or min(self._at, self._total_at) < self._timer.when():
+            self._wind()
 
     def failure(self) -> Failure:
         """Return what a TimeoutError means now."""
-        return self._failure
+        outcome, what, seconds = self._awaited
+        if self._at <= self._total_at:
+            return Failure(outcome, f"{what} within {seconds:g} s")
+        if outcome in {Outcome.DNS, Outcome.CONNECT, Outcome.TLS}:
+            return Failure(outcome, f"{what} within {self._total_seconds:g} s, the probe's timeout")
+        return Failure(Outcome.TIMEOUT_TOTAL, f"{what} within {self._total_seconds:g} s, the timeout")
+
+    def _wind(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(self._at, self._total_at), self._look)
+
+    def _look(self) -> None:
+        if self._loop.time() < min(self._at, self._total_at):
+            self._wind()
+        else:
+            self._watch.reschedule(self._loop.time())
 
 
 class Attempt:

@@ -59,8 +59,7 @@ class InferenceProbe:
     async def run(self) -> Result:
         """Return what was found; whatever the endpoint does is an outcome."""
         try:
-            async with asyncio.timeout(None) as watch:
-                deadline = Deadline(watch, total_seconds=self._target.options.timeout)
+            async with Deadline(total_seconds=self._target.options.timeout) as deadline:
                 await self._measure(deadline)
             return self._good()
         except TimeoutError:

@@ -20,8 +20,8 @@ from isochrone.outcome import ClockSource, Outcome
 
 FRAMED: Final = frozenset({"transfer-encoding", "content-length"})
 """Header fields of an answer whose end can be told from a cut."""
-DRAIN_SECONDS: Final = 0.25
-"""How long the end of the body may take after [DONE]: then the connection can be used again."""
+DRAIN_SECONDS: Final = 1.0
+"""How long the end of the body may take after [DONE], sent again if it was lost: then the connection can be used."""
 PIECE_BYTES: Final = 4 * 1024
 """Parsed at once: the smallest events take 3 ms for so many bytes."""
 

@@ -39,8 +39,7 @@ class RttProbe:
         """Return what was found; a lost sample is data, and only when all are lost the probe has failed."""
         failure: Failure | None = None
         try:
-            async with asyncio.timeout(None) as watch:
-                deadline = Deadline(watch, total_seconds=self._target.options.timeout)
+            async with Deadline(total_seconds=self._target.options.timeout) as deadline:
                 await self._sample(deadline)
         except TimeoutError:
             failure = deadline.failure()

@@ -7,12 +7,13 @@ Foreign errors become `Failure` here, once.
 """
 
 from agent.config import Origin, parse_origin
+from agent.transport.arrival import Arrival
 from agent.transport.collector import CollectorClient, Response
+from agent.transport.departure import Departure
 from agent.transport.dial import Address, Stream, connect, resolve, secure
 from agent.transport.failure import Failure
 from agent.transport.http import Answer, Chunk, HttpConnection, prepare
 from agent.transport.loop import AgentLoop
-from agent.transport.stream import Arrival, Departure
 from agent.transport.tls import tls_context
 
 __all__ = [

@@ -13,9 +13,10 @@ import httpcore
 import msgspec
 
 from agent.config import Origin
+from agent.transport.arrival import Arrival
+from agent.transport.departure import Departure
 from agent.transport.dial import Stream
 from agent.transport.failure import Failure, why
-from agent.transport.stream import Arrival, Departure
 from isochrone.outcome import ClockSource, Outcome
 
 MAX_HEAD_BYTES: Final = 128 * 1024

@@ -8,8 +8,10 @@ from typing import Any
 
 import httpcore
 
+from agent.transport.arrival import Arrival
+from agent.transport.departure import Departure
 from agent.transport.kernel import TcpInfo
-from agent.transport.stream import READ_BYTES, Arrival, Departure, SocketStream
+from agent.transport.stream import READ_BYTES, SocketStream
 
 
 @cache
