@@ -38,7 +38,7 @@ async def _run(plan: Json) -> list[Json]:
     await prepare()
     if plan.get("ca_file"):
         os.environ["SSL_CERT_FILE"] = plan["ca_file"]  # OpenSSL's own name for it, read when the context is built
-        tls_context()
+        tls_context(http2=bool(plan.get("http2")))
     loop = asyncio.get_running_loop()
     began = loop.time()
     lanes = [_Lane(plan, began + lane["start_s"]).run(lane["requests"]) for lane in plan["lanes"]]
@@ -58,6 +58,7 @@ class _Lane:
             options=Module(prober=Prober.INFERENCE, interval=seconds, timeout=seconds),
             provider=Provider.OPENAI,
             model=plan["model"],
+            http2=bool(plan.get("http2")),
         )
         self._origin = parse_origin(self._target.url)
         self._link: Link | None = None

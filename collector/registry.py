@@ -345,6 +345,7 @@ def _assignment(item: Endpoint | Site, name: str, *, module: Module) -> Assignme
         price=item.price if inference else None,
         budget=item.budget if inference else None,
         ip_version=item.ip_version,
+        http2=item.http2,
     )
 
 

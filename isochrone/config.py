@@ -141,6 +141,8 @@ class Endpoint(_Strict, frozen=True, kw_only=True):
     ip_version: IpVersion | None = None
     """The only version that is dialled. It stands here and not at the module: series are one endpoint's, and the two
     ways must not meet in one. None: IPv4 where the name has it."""
+    http2: bool = False
+    """Speak HTTP/2, agreed on by ALPN, instead of HTTP/1.1: https alone."""
     simulated: bool = False
     """The endpoint is `isochrone-agent simulate`: tables say so."""
 
@@ -190,6 +192,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     price: TokenPrice | None = None
     budget: Budget | None = None
     ip_version: IpVersion | None = None
+    http2: bool = False
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):

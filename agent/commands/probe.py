@@ -78,6 +78,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
             const=version,
             help=f"dial an IPv{version} address alone",
         )
+    parser.add_argument("--http2", action="store_true", help="speak HTTP/2 instead of HTTP/1.1 (https alone)")
     parser.add_argument(
         "--location",
         metavar="PLACE",
@@ -119,6 +120,8 @@ def assignment(args: argparse.Namespace) -> Assignment:
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
     _check_ip_version(origin.host, args.ip_version)
+    if args.http2 and origin.scheme != "https":
+        raise ConfigError("--http2 is agreed on by TLS: it takes an https:// URL")
     fields = {
         "endpoint": _name(origin.host),
         "module": "probe",
@@ -128,6 +131,7 @@ def assignment(args: argparse.Namespace) -> Assignment:
         "model": args.model,
         "api_key": ApiKey(env=args.api_key_env) if args.api_key_env else None,
         "ip_version": args.ip_version,
+        "http2": args.http2,
     }
     try:
         return msgspec.convert(fields, Assignment, dec_hook=_dec_hook)

@@ -31,7 +31,7 @@ class Probes:
             self._prepared = True
             await prepare()
         if target.url.startswith("https:"):
-            tls_context()  # 20 to 50 ms the first time: before the clock starts
+            tls_context(http2=target.http2)  # 20 to 50 ms the first time: before the clock starts
         with self._host.watch() as watch:
             result = await self._run(target)
         if not watch.flags:

@@ -192,7 +192,7 @@ async def open_link(origin: Origin, attempt: Attempt, deadline: Deadline) -> Lin
     stream: Stream = lower
     if origin.scheme == "https":
         deadline.expect(Outcome.TLS, f"no end of the TLS handshake with {address}", seconds=PHASE_SECONDS)
-        stream = await secure(lower, origin)
+        stream = await secure(lower, origin, http2=attempt.target.http2)
         attempt.mark("tls")
     return Link(
         http=HttpConnection(stream, origin),

@@ -18,8 +18,6 @@ from isochrone.config import InferenceOptions
 from isochrone.names import printable
 from isochrone.outcome import ClockSource, Outcome
 
-FRAMED: Final = frozenset({"transfer-encoding", "content-length"})
-"""Header fields of an answer whose end can be told from a cut."""
 DRAIN_SECONDS: Final = 1.0
 """How long the end of the body may take after [DONE], sent again if it was lost: then the connection can be used."""
 PIECE_BYTES: Final = 4 * 1024
@@ -112,7 +110,7 @@ class StreamReader:
         for event in self._parser.finish():
             self._take(event, answer.end)
         if self._wire.ending is None:
-            self.finished = not FRAMED.isdisjoint(answer.headers)
+            self.finished = answer.framed
         self._last = answer.end
 
     def _take(self, event: Event, arrival: Arrival) -> None:

@@ -21,7 +21,7 @@ from agent.transport import kernel
 from agent.transport.failure import Failure, why
 from agent.transport.resolver import Resolver, system_resolver
 from agent.transport.stream import SocketStream
-from agent.transport.tls import TlsStream, tls_context
+from agent.transport.tls import HTTP2, TlsStream, tls_context
 from isochrone.outcome import Outcome
 
 Stream = SocketStream | TlsStream
@@ -118,10 +118,12 @@ async def connect(address: Address, *, clock: Clock) -> SocketStream:
         raise
 
 
-async def secure(stream: SocketStream, origin: Origin, *, context: ssl.SSLContext | None = None) -> TlsStream:
+async def secure(
+    stream: SocketStream, origin: Origin, *, context: ssl.SSLContext | None = None, http2: bool = False
+) -> TlsStream:
     """Return TLS over `stream`, which is closed when that fails. Raises Failure (tls)."""
     try:
-        upper = TlsStream(stream, context=context or tls_context(), server_hostname=origin.host)
+        upper = TlsStream(stream, context=context or tls_context(http2=http2), server_hostname=origin.host)
         await upper.handshake()
     except (OSError, ValueError) as exc:
         stream.close()
@@ -129,6 +131,9 @@ async def secure(stream: SocketStream, origin: Origin, *, context: ssl.SSLContex
     except BaseException:
         stream.close()
         raise
+    if http2 and upper.protocol != HTTP2:
+        stream.close()
+        raise Failure(Outcome.TLS, f"{origin.authority} does not agree on HTTP/2 (ALPN): leave http2 out")
     return upper
 
 
