@@ -97,6 +97,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Probe `--count` times; exit 0 when all went well, 1 when one failed, 2 on wrong usage."""
+    from agent.transport import AgentLoop  # noqa: PLC0415  other commands stay light
+
     try:
         target = assignment(args)
         key = _key(args.api_key_env)
@@ -105,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.write(f"isochrone-agent probe: {exc}\n")
         return 2
     try:
-        results = asyncio.run(_probe(args, target, key, ends=ends))
+        with asyncio.Runner(loop_factory=AgentLoop) as runner:
+            results = runner.run(_probe(args, target, key, ends=ends))
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0 if all(result.outcome is Outcome.OK for result in results) else 1

@@ -8,8 +8,10 @@ import time
 
 import pytest
 
+from agent.clock import SystemClock
 from agent.transport.arrival import Stamps
 from agent.transport.kernel import TcpInfo
+from agent.transport.loop import Watch
 from isochrone.outcome import ClockSource
 from tests.stamps import pair, stamped_pair
 
@@ -198,3 +200,19 @@ async def test_an_idle_connection_is_alive_until_its_end_comes() -> None:
                 await asyncio.Event().wait()
         assert not stream.alive()
         stream.close()
+
+
+async def test_a_socket_that_the_wait_before_the_latest_did_not_name_was_empty_when_that_wait_began() -> None:
+    read_ns = time.monotonic_ns()
+    waits = Watch(SystemClock())
+    waits.before_ns = read_ns - 3_000_000
+    bounds = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
+        for watched_ns in (read_ns - 9_000_000, read_ns - 2_000_000, None):
+            stamps = Stamps(sock, now_ns=read_ns - 9_000_000, waits=waits)
+            stamps.watched_ns = watched_ns
+            # More bytes than the kernel counts on this connection: several segments, for all that is known.
+            arrival = stamps.arrival(stamps.offset_ns + read_ns, size=10, read_ns=read_ns)
+            bounds.append(round(arrival.bound_ns / 1e6, 1))
+        waits.close()
+    assert bounds == [3.0, 9.0, 9.0]
