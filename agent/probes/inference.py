@@ -10,10 +10,13 @@ came, which are to be paid for. Neither key nor prompt nor answer ever stands in
 """
 
 import asyncio
+import json
 import math
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -24,7 +27,7 @@ from agent.probes.pool import Pool
 from agent.probes.reading import StreamReader
 from agent.probes.status import check_answer
 from agent.providers import PROVIDERS, Ask, Request, WireFormat
-from agent.servertiming import Told, better, judge, region_by_headers, told_by_headers
+from agent.servertiming import WORDED, Told, better, judge, region_by_headers, told_by_headers
 from agent.timeline import Usage, count_tokens, pace
 from agent.transport import Answer, Failure, Origin, parse_origin
 from isochrone.config import ApiKey, Assignment, InferenceOptions
@@ -130,8 +133,10 @@ class InferenceProbe:
         finally:
             self._begin(link)
         attempt.http_status = answer.status
-        attempt.served_region = region_by_headers(answer.headers)
-        self._told = told_by_headers(answer.headers)
+        worded = {name: self._clean(value) for name, value in answer.headers.items() if name in WORDED}
+        said = {**answer.headers, **worded}
+        attempt.served_region = region_by_headers(said)
+        self._told = told_by_headers(said)
         attempt.mark_arrival("headers", answer.complete)
         attempt.mark_request(link, answered_ns=answer.first.at_ns)
         return answer
@@ -144,11 +149,17 @@ class InferenceProbe:
 
     async def _stream(self, answer: Answer, deadline: Deadline) -> None:
         self._expect_by(deadline, Outcome.TIMEOUT_FIRST_TOKEN, "no token")
-        self._reader = StreamReader(self._wire_format, self._attempt, options=self._options, deadline=deadline)
+        self._reader = StreamReader(
+            self._wire_format, self._attempt, options=self._options, deadline=deadline, clean=self._clean
+        )
         await self._reader.read(answer)
 
     def _expect_by(self, deadline: Deadline, outcome: Outcome, what: str) -> None:
         deadline.expect(outcome, what, seconds=self._options.first_token_timeout, since=self._awaited_from)
+
+    def _clean(self, words: str) -> str:
+        """Hide what the endpoint repeats of the question; before anything is cut, for half a key would be missed."""
+        return without(self._secrets, words)
 
     def _late(self, deadline: Deadline) -> Result:
         reader = self._reader
@@ -161,10 +172,7 @@ class InferenceProbe:
         return self._good()
 
     def _failed(self, failure: Failure) -> Result:
-        words = failure.words
-        for secret in self._secrets:
-            words = words.replace(secret, "***") if secret else words
-        result = self._attempt.result(Failure(failure.outcome, words))
+        result = self._attempt.result(Failure(failure.outcome, self._clean(failure.words)))
         reader = self._reader
         if reader is None or (not reader.arrivals and reader.usage == Usage()):
             return result
@@ -212,6 +220,13 @@ class InferenceProbe:
             self._pool.keep(self._target, link)
         else:
             link.http.close()
+
+
+def without(hidden: Iterable[str], words: str) -> str:
+    """Return `words` with stars for what is hidden, as it stands or as a URL, JSON or a representation has it."""
+    forms = {form for text in hidden for form in (text, quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])}
+    pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True) if form)
+    return re.sub(pattern, "***", words, flags=re.IGNORECASE) if pattern else words
 
 
 def add_up(parts: Components, duration_seconds: float | None) -> bool:

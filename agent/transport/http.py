@@ -171,8 +171,12 @@ class HttpConnection:
         return self._held.departure
 
     def usable(self) -> bool:
-        """Return whether another request can be made: the last answer was read whole and the server still listens."""
-        return self._http.is_idle() and self.stream.alive()
+        """Return whether another request can be made: the last answer was read whole and the server still listens.
+
+        Bytes that came after the answer, in the same read, would be taken as the next one.
+        """
+        left_over, _ = self._http._h11_state.trailing_data  # noqa: SLF001  httpcore tells of it nowhere else
+        return self._http.is_idle() and not left_over and self.stream.alive()
 
     async def request(self, method: str, target: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Send one request and return the head of its answer. Raises Failure (protocol, connect)."""

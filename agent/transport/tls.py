@@ -94,18 +94,18 @@ class TlsStream(httpcore.AsyncNetworkStream):
 
     def alive(self) -> bool:
         """Return whether an idle connection can take a request; what came must be session tickets alone (TLS 1.3)."""
-        while (data := self._lower.poll()) is not None:
-            if not data:
-                return False
-            self._incoming.write(data)
+        while True:
             try:
-                self._object.read(READ_BYTES)
+                self._object.read(READ_BYTES)  # first what came with the latest answer and was not read
             except ssl.SSLWantReadError:
-                continue
+                data = self._lower.poll()
             except ssl.SSLError:
                 return False
-            return False
-        return True
+            else:
+                return False
+            if not data:
+                return data is None
+            self._incoming.write(data)
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401  httpcore's signature
         """Return what httpcore asks for: whether an idle connection has come to its end."""
