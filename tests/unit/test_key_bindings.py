@@ -84,12 +84,13 @@ def test_a_key_that_comes_later_is_bound_then() -> None:
     assert bound.refusal(ApiKey(env="LATER"), B) is None
 
 
-def test_a_file_by_another_name_is_the_same_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["key", "link"])
+def test_a_file_by_another_name_is_the_same_key(tmp_path: Path, first: str) -> None:
     (tmp_path / "key").write_text("sk")
     (tmp_path / "link").symlink_to(tmp_path / "key")
     bound = Bindings(None)
-    bound.agree([target(A, ApiKey(file=str(tmp_path / "key")))])
-    for name in (f"{tmp_path}/./key", f"{tmp_path}/link", f"/proc/self/root{tmp_path}/key"):
+    bound.agree([target(A, ApiKey(file=str(tmp_path / first)))])
+    for name in (f"{tmp_path}/./key", f"{tmp_path}/link", f"{tmp_path}/key", f"/proc/self/root{tmp_path}/key"):
         bound.agree([target(B, ApiKey(file=name))])
         assert bound.refusal(ApiKey(file=name), B) is not None
         assert bound.refusal(ApiKey(file=name), A) is None
