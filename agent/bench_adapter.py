@@ -11,6 +11,7 @@ import sys
 from typing import Any, Final
 
 from agent.clock import SystemClock
+from agent.host import spare_collections
 from agent.probes.attempt import Attempt, Deadline, Link, open_link
 from agent.probes.reading import StreamReader
 from agent.probes.status import check_answer
@@ -36,6 +37,7 @@ def main() -> None:
 
 async def _run(plan: Json) -> list[Json]:
     await prepare()
+    spare_collections()
     if plan.get("ca_file"):
         os.environ["SSL_CERT_FILE"] = plan["ca_file"]  # OpenSSL's own name for it, read when the context is built
         tls_context(http2=bool(plan.get("http2")))

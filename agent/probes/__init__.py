@@ -1,26 +1,36 @@
 """One attempt in, one `Result` out. Never retried, never raising for what an endpoint does."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
 from agent.clock import Clock
 from agent.host import Host
 from agent.probes.inference import InferenceProbe
+from agent.probes.keyring import KeyRefusal, KeyRing, ResolveKey, anywhere
 from agent.probes.pool import Pool
 from agent.probes.rtt import RttProbe
+from agent.probes.waits import Waits
 from agent.transport import prepare, tls_context
-from isochrone.config import ApiKey, Assignment
+from isochrone.config import Assignment
 from isochrone.outcome import Prober
 from isochrone.result import Result
 
 
 class Probes:
-    """Runs probes; keeps the warm connections between them; flags what the machine did to each."""
+    """Runs probes; keeps warm connections and the endpoints' wish to wait between them; flags what the machine did."""
 
-    def __init__(self, clock: Clock, resolve_key: Callable[[ApiKey], str], *, host: Host | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        resolve_key: ResolveKey,
+        *,
+        key_refusal: KeyRefusal = anywhere,
+        host: Host | None = None,
+    ) -> None:
         self._clock = clock
-        self._resolve_key = resolve_key
+        self._keys = KeyRing(resolve=resolve_key, refusal=key_refusal)
+        self._waits = Waits()
         self._pool = Pool(clock)
         self._host = host or Host()
         self._prepared = False
@@ -49,5 +59,5 @@ class Probes:
     async def _run(self, target: Assignment) -> Result:
         if target.options.prober is Prober.RTT:
             return await RttProbe(target, clock=self._clock, pool=self._pool).run()
-        probe = InferenceProbe(target, clock=self._clock, pool=self._pool, resolve_key=self._resolve_key)
+        probe = InferenceProbe(target, clock=self._clock, pool=self._pool, waits=self._waits, keys=self._keys)
         return await probe.run()

@@ -14,23 +14,25 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
 
 import msgspec
 
 from agent.clock import Clock
-from agent.errors import AgentError
 from agent.probes.attempt import Attempt, Deadline, Link, open_link
+from agent.probes.keyring import KeyRing
 from agent.probes.pool import Pool
 from agent.probes.reading import StreamReader
-from agent.probes.status import check_answer
+from agent.probes.status import check_answer, outcome_of
+from agent.probes.waits import WAIT_STATUSES, Waits
 from agent.providers import PROVIDERS, Ask, Request, WireFormat
+from agent.retryafter import asked_wait_seconds
 from agent.servertiming import WORDED, Told, better, judge, region_by_headers, told_by_headers
 from agent.timeline import Usage, count_tokens, pace
 from agent.transport import Answer, Failure, Origin, parse_origin
-from isochrone.config import ApiKey, Assignment, InferenceOptions
+from isochrone.config import Assignment, InferenceOptions
 from isochrone.marks import Components, answer_ttft_seconds, components, setup_seconds, ttft_seconds
 from isochrone.outcome import Connection, Flag, Outcome, Prober
 from isochrone.result import Result
@@ -42,12 +44,13 @@ NONCE_BYTES: Final = 8
 class InferenceProbe:
     """One attempt."""
 
-    def __init__(self, target: Assignment, *, clock: Clock, pool: Pool, resolve_key: Callable[[ApiKey], str]) -> None:
+    def __init__(self, target: Assignment, *, clock: Clock, pool: Pool, waits: Waits, keys: KeyRing) -> None:
         self._target = target
         self._options = target.options.inference or InferenceOptions()
         self._wire = PROVIDERS[target.provider] if target.provider is not None else None
         self._pool = pool
-        self._resolve_key = resolve_key
+        self._waits = waits
+        self._keys = keys
         self._attempt = Attempt(target, Prober.INFERENCE, clock=clock)
         self._reader: StreamReader | None = None
         self._link: Link | None = None
@@ -71,14 +74,13 @@ class InferenceProbe:
 
     async def _measure(self, deadline: Deadline) -> None:
         request = self._request()
-        try:
-            origin = parse_origin(request.url)
-        except ValueError as exc:
-            raise Failure(Outcome.OTHER, str(exc)) from exc
+        origin = self._origin(request.url)
+        self._waits.check((self._target.endpoint, str(origin)), now_ns=self._attempt.clock.monotonic_ns())
         self._link = await self._connect(origin, deadline)
         answer = await self._ask(self._link, request, deadline)
         try:
-            await check_answer(answer, self._wire_format.framing)
+            wait_seconds = self._heed(answer, origin)
+            await check_answer(answer, self._wire_format.framing, wait_seconds=wait_seconds)
             await self._stream(answer, deadline)
         finally:
             await answer.close()
@@ -93,10 +95,8 @@ class InferenceProbe:
         prompt = f"{secrets.token_hex(NONCE_BYTES)} {QUESTION}"
         key = None
         if self._target.api_key is not None:
-            try:
-                key = self._resolve_key(self._target.api_key)
-            except AgentError as exc:
-                raise Failure(Outcome.AUTH, str(exc)) from exc
+            self._origin(self._target.url)  # before the key is read: what is refused tells nothing of it
+            key = self._keys.read(self._target.api_key)
             self._secrets.extend(self._wire_format.secrets(key))
         self._secrets.append(prompt)
         try:
@@ -104,6 +104,26 @@ class InferenceProbe:
             return self._wire_format.request(ask)
         except ValueError as exc:
             raise Failure(Outcome.OTHER, str(exc)) from exc
+
+    def _origin(self, url: str) -> Origin:
+        """Return where `url` points. Raises Failure where nothing can be dialled, or the key must not go."""
+        try:
+            origin = parse_origin(url)
+        except ValueError as exc:
+            raise Failure(Outcome.OTHER, str(exc)) from exc
+        if self._target.api_key is not None:
+            self._keys.check(self._target.api_key, str(origin))
+        return origin
+
+    def _heed(self, answer: Answer, origin: Origin) -> float | None:
+        """Return the seconds that the answer asks to wait, if any; later probes are held to those of a refusal."""
+        seconds = asked_wait_seconds(answer.headers, now=self._attempt.clock.utc_now())
+        if seconds is not None and answer.status in WAIT_STATUSES:
+            now_ns = self._attempt.clock.monotonic_ns()
+            until_ns = now_ns + round(seconds * 1e9)
+            key = (self._target.endpoint, str(origin))
+            self._waits.note(key, outcome_of(answer.status), until_ns=until_ns, now_ns=now_ns)
+        return seconds
 
     async def _connect(self, origin: Origin, deadline: Deadline) -> Link:
         """Return a connection; a warm one stands before the clock starts, opened now if none was kept."""

@@ -35,10 +35,13 @@ _HINTS: Final[dict[int, str]] = {
 }
 
 
-async def check_answer(answer: Answer, framing: Framing) -> None:
-    """Return if the answer may be a stream of `framing`; else raise Failure, with the provider's words if any."""
+async def check_answer(answer: Answer, framing: Framing, *, wait_seconds: float | None = None) -> None:
+    """Return if the answer may be a stream of `framing`; else raise Failure, with the provider's words if any.
+
+    `wait_seconds` is what its Retry-After asks for, understood.
+    """
     if answer.status != HTTPStatus.OK:
-        raise Failure(_outcome(answer.status), await _words(answer))
+        raise Failure(outcome_of(answer.status), await _words(answer, wait_seconds))
     encoding = answer.headers.get("content-encoding", "").strip()
     if encoding.lower() not in {"", "identity"}:
         raise Failure(Outcome.PROTOCOL, f"the answer is encoded ({encoding}) although identity was asked for")
@@ -53,7 +56,8 @@ async def check_answer(answer: Answer, framing: Framing) -> None:
         )
 
 
-def _outcome(status: int) -> Outcome:
+def outcome_of(status: int) -> Outcome:
+    """Return how a probe ends whose answer is not 200."""
     named = _OUTCOMES.get(status)
     if named is not None:
         return named
@@ -62,14 +66,15 @@ def _outcome(status: int) -> Outcome:
     return Outcome.HTTP_4XX if status >= HTTPStatus.BAD_REQUEST else Outcome.PROTOCOL
 
 
-async def _words(answer: Answer) -> str:
+async def _words(answer: Answer, wait_seconds: float | None) -> str:
     parts = [f"HTTP {answer.status}"]
     location = answer.headers.get("location")
     if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST and location is not None:
         parts.append(f"redirected to {location}, not followed: give the final URL")
-    retry_after = answer.headers.get("retry-after")
-    if retry_after is not None:
-        parts.append(f"retry after {retry_after}{' s' if retry_after.isdigit() else ''}")
+    if wait_seconds is not None:
+        parts.append(f"retry after {wait_seconds:g} s")
+    elif (retry_after := answer.headers.get("retry-after")) is not None:
+        parts.append(f"retry after {retry_after!r}, which is no time")
     said = error_text(await _body(answer))
     hint = _HINTS.get(answer.status)
     parts.extend(part for part in (said, hint) if part is not None)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 AGENT = [sys.executable, "-W", "error", "-c", "from agent.cli import main; raise SystemExit(main())"]
+LIMITED = '[scenarios.limited]\nstatus = 429\nretry_after = "20"\n'
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
@@ -19,7 +20,7 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give a simulator that was started by its command, and stop it as Ctrl-C does."""
     script = tmp_path_factory.mktemp("script") / "script.toml"
-    script.write_text("[scenarios.unauthorized]\nstatus = 401\n[scenarios.cut]\ncut_after = 2\n")
+    script.write_text("[scenarios.unauthorized]\nstatus = 401\n[scenarios.cut]\ncut_after = 2\n" + LIMITED)
     options = ["--ttft", "30ms", "--tpot", "10ms", "--tokens", "8", "--rtt", "20ms", "--script", str(script)]
     command = [*AGENT, "simulate", "--listen", "127.0.0.1:0", "--json", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -212,3 +213,19 @@ def test_an_ip_version_that_cannot_be_is_wrong_usage(arguments: tuple[str, ...],
     done = probe(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
+
+
+def test_an_endpoint_that_asks_to_wait_is_asked_once_and_the_rest_is_told(url: str) -> None:
+    done = probe(url, "--model", "limited", "--count", "3", "--json")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(result["outcome"], result["http_status"]) for result in results] == [
+        ("rate_limited", 429),
+        ("rate_limited", None),
+        ("rate_limited", None),
+    ]
+    assert "retry after 20 s" in results[0]["reason"]
+    assert results[2]["reason"].startswith("not attempted: the endpoint asked to wait, ")
+    told = " ".join(probe(url, "--model", "limited", "--count", "2").stdout.split())
+    assert "not attempted: the endpoint asked to wait, " in told
+    assert "s more (Retry-After)" in told
+    assert done.returncode == 1
