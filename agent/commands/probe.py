@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -66,6 +67,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     connection.add_argument(
         "--warm", dest="connection", action="store_const", const="warm", help="use one that stands already"
     )
+    versions = parser.add_mutually_exclusive_group()
+    for version in (4, 6):
+        versions.add_argument(
+            f"-{version}",
+            f"--ipv{version}",
+            dest="ip_version",
+            action="store_const",
+            const=version,
+            help=f"dial an IPv{version} address alone",
+        )
     parser.add_argument("--json", action="store_true", help="one result per line, in the wire's field names")
     parser.add_argument("--debug", action="store_true", help="each moment with its time, on standard error")
     parser.set_defaults(run=run)
@@ -94,6 +105,7 @@ def assignment(args: argparse.Namespace) -> Assignment:
         origin = parse_origin(args.url)
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
+    _check_ip_version(origin.host, args.ip_version)
     fields = {
         "endpoint": _name(origin.host),
         "module": "probe",
@@ -102,11 +114,21 @@ def assignment(args: argparse.Namespace) -> Assignment:
         "provider": args.provider if args.model else None,
         "model": args.model,
         "api_key": ApiKey(env=args.api_key_env) if args.api_key_env else None,
+        "ip_version": args.ip_version,
     }
     try:
         return msgspec.convert(fields, Assignment, dec_hook=_dec_hook)
     except msgspec.ValidationError as exc:
         raise ConfigError(str(exc)) from exc
+
+
+def _check_ip_version(host: str, wanted: int | None) -> None:
+    try:
+        version = ip_address(host).version
+    except ValueError:
+        return
+    if wanted not in {None, version}:
+        raise ConfigError(f"--ipv{wanted}: {host} is an IPv{version} address: leave the option out, or give a name")
 
 
 def _module(args: argparse.Namespace) -> Module:

@@ -21,7 +21,7 @@ class Probes:
     def __init__(self, clock: Clock, resolve_key: Callable[[ApiKey], str], *, host: Host | None = None) -> None:
         self._clock = clock
         self._resolve_key = resolve_key
-        self._pool = Pool()
+        self._pool = Pool(clock)
         self._host = host or Host()
         self._prepared = False
 

@@ -21,6 +21,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
     http: HttpConnection
     address: Address
+    looked_up_ns: int
+    """When the name was last asked for."""
     handshake_seconds: float | None
     """None when a SYN was sent twice: that measures a timer, not the way."""
     retransmits: int
@@ -165,6 +167,7 @@ async def open_link(origin: Origin, attempt: Attempt, deadline: Deadline) -> Lin
     return Link(
         http=HttpConnection(stream, origin),
         address=address,
+        looked_up_ns=dialled_ns,
         handshake_seconds=None if retransmits else (open_ns - dialled_ns) / 1e9,
         retransmits=retransmits,
     )
@@ -173,7 +176,7 @@ async def open_link(origin: Origin, attempt: Attempt, deadline: Deadline) -> Lin
 async def find_address(origin: Origin, attempt: Attempt, deadline: Deadline) -> Address:
     """Look the host up, marking it. Raises Failure (dns)."""
     deadline.expect(Outcome.DNS, f"no address for {origin.host}", seconds=PHASE_SECONDS)
-    address = await resolve(origin)
+    address = await resolve(origin, ip_version=attempt.target.ip_version)
     if address.looked_up:
         attempt.mark("dns")
     attempt.address = address

@@ -106,7 +106,7 @@ class InferenceProbe:
     async def _connect(self, origin: Origin, deadline: Deadline) -> Link:
         """Return a connection; a warm one stands before the clock starts, opened now if none was kept."""
         attempt, warm = self._attempt, self._options.connection is Connection.WARM
-        link = self._pool.take(self._target) if warm else None
+        link = await self._pool.take(self._target, origin) if warm else None
         if link is None:
             attempt.connection = Connection.COLD
             attempt.origin_ns = attempt.clock.monotonic_ns()

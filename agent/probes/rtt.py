@@ -93,8 +93,9 @@ class RttProbe:
 
     async def _sample_http(self, origin: Origin, deadline: Deadline) -> None:
         self._source = RttSource.HTTP
-        link = self._pool.take(self._target)
+        link = await self._pool.take(self._target, origin)
         self._attempt.connection = Connection.COLD if link is None else Connection.WARM
+        self._attempt.origin_ns = self._attempt.clock.monotonic_ns()  # asking anew for a kept link is before the start
         first_at: float | None = None
         for index in range(self._options.count):
             if link is None:

@@ -5,12 +5,13 @@ They look only at parts whose shape is good, so that one mistake is told once.
 
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
-from isochrone.config import Duration, Endpoint, InferenceOptions, Location, Module, Selector
+from isochrone.config import Duration, Endpoint, InferenceOptions, Location, Module, Selector, Site
 from isochrone.configcheck.shape import Path, closest
 from isochrone.durations import format_duration
 from isochrone.names import printable
@@ -86,6 +87,9 @@ def _part(path: Path, part: object) -> Iterator[Finding]:
             yield from _module(path, part)
         case (_, Endpoint()):
             yield from _endpoint(path, part)
+            yield from _ip_version(path, part)
+        case (_, Site()):
+            yield from _ip_version(path, part)
         case (_, Location()):
             yield from _location(path, part)
         case (_, Selector()):
@@ -154,6 +158,21 @@ def _endpoint(path: Path, endpoint: Endpoint) -> Iterator[Finding]:
         yield Finding((*path, "api_key", "env"), f"{key.env!r} names a setting of the agent itself, not a key", key.env)
     if budget is not None and budget.usd_per_day is not None and endpoint.price is None:
         yield Finding((*path, "budget", "usd_per_day"), "needs a price: {input_per_million, output_per_million}")
+
+
+def _ip_version(path: Path, item: Endpoint | Site) -> Iterator[Finding]:
+    version = _literal_version(item.url)
+    if item.ip_version is not None and version not in {None, item.ip_version}:
+        text = f"{item.ip_version} does not fit the address in the url, which is IPv{version}: leave it out"
+        yield Finding((*path, "ip_version"), text, str(item.ip_version))
+
+
+def _literal_version(url: str) -> int | None:
+    """Return the IP version of the address that stands in `url`; None: it names a host."""
+    try:
+        return ip_address(urlsplit(url).hostname or "").version
+    except ValueError:
+        return None
 
 
 def _site(path: Path, names: tuple[str, ...], built: Mapping[Path, object]) -> Iterator[Finding]:

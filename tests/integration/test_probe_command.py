@@ -150,3 +150,32 @@ def test_a_simulator_that_cannot_start_exits_2(arguments: list[str], words: str)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "version"), [("-4", 4), ("--ipv4", 4)])
+def test_one_ip_version_alone_is_dialled(url: str, option: str, version: int) -> None:
+    done = probe(url.replace("127.0.0.1", "localhost"), option, "--json")
+    assert (json.loads(done.stdout)["ip_version"], done.returncode) == (version, 0)
+
+
+@pytest.mark.parametrize("option", ["-6", "--ipv6"])
+def test_the_other_ip_version_is_not_taken_instead(url: str, option: str) -> None:
+    done = probe(url.replace("127.0.0.1", "localhost"), option, "--json")
+    result = json.loads(done.stdout)  # the simulator listens on 127.0.0.1; a host without IPv6 has no ::1
+    assert result["outcome"] in {"connect", "dns", "other"}
+    assert (result["ip_version"], done.returncode) != (4, 0)
+    assert result["ip_version"] in {6, None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-6", "http://127.0.0.1:9"), "--ipv6: 127.0.0.1 is an IPv4 address: leave the option out, or give a name"),
+        (("-4", "http://[::1]:9"), "--ipv4: ::1 is an IPv6 address: leave the option out, or give a name"),
+        (("-4", "-6", "http://localhost:9"), "not allowed with argument"),
+    ],
+)
+def test_an_ip_version_that_cannot_be_is_wrong_usage(arguments: tuple[str, ...], words: str) -> None:
+    done = probe(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
