@@ -138,6 +138,21 @@ def test_mistakes_between_parts_are_told(more: str, message: str) -> None:
     assert problems(MODULES + ENDPOINT + more) == [message]
 
 
+@pytest.mark.parametrize(
+    ("item", "key"),
+    [
+        ("endpoints:\n  - {name: e, url: URL, provider: openai, model: m, modules: [hello]}\n", "endpoints[0]"),
+        ("sites:\n  - {name: s, url: URL, modules: [hello]}\n", "sites[0]"),
+    ],
+)
+def test_a_round_trip_by_tls_needs_https(item: str, key: str) -> None:
+    hello = "  hello: {prober: rtt, interval: 30s, timeout: 5s, rtt: {method: tls}}\n"
+    fault = "'hello' measures by tls, and the url is http://: write https://, or take another method"
+    told = problems(MODULES + hello + item.replace("URL", "'http://b'"))
+    assert told == [f"targets.yml:6: {key}.modules[0]: {fault}"]
+    assert load_targets(MODULES + hello + item.replace("URL", "'https://b'"), "targets.yml").modules["hello"]
+
+
 def test_all_problems_are_told_at_once_in_the_order_of_their_lines() -> None:
     text = MODULES.replace("30s", "never") + ENDPOINT.replace("chat]", "caht]").replace("openai", "opnai")
     told = problems(text.replace("https://", "ftp://"))

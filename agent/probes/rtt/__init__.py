@@ -5,8 +5,8 @@
     http    HEAD requests on one connection, from the request to the first byte of the answer, whatever it says
     icmp    echo requests
 
-A sample is lost when no answer came within a second, or when the kernel sent anything of it twice: that measures a
-timer, not the way. (Of `http` the samples have the probe's own timeout, for the server's own time is in them.)
+A sample is lost when no answer came within a second, or when anything of it was sent twice: that measures a timer, not
+the way. (Of `http` the samples have the probe's own timeout, for the server's own time is in them.)
 """
 
 import asyncio

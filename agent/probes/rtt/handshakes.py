@@ -3,7 +3,7 @@
 from functools import partial
 
 from agent.probes.attempt import Deadline, find_address
-from agent.probes.rtt.series import Series
+from agent.probes.rtt.series import Series, repeats
 from agent.transport import Address, Failure, Origin, TlsStream, connect, secure
 from isochrone.outcome import Connection, Outcome, RttSource
 
@@ -51,8 +51,7 @@ async def _by_tls(series: Series, address: Address, origin: Origin) -> None:
     upper = await secure(lower, origin)
     secured_ns = attempt.clock.monotonic_ns()
     try:
-        info = upper.tcp_info()
-        if info is not None and info.retransmits:
+        if repeats(upper):
             series.lose(f"packets of a TLS handshake with {address} were lost")
             return
         _note_hello(series, upper)

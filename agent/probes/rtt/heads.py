@@ -2,7 +2,7 @@
 
 from agent.probes.attempt import Attempt, Deadline, Link, open_link
 from agent.probes.pool import Pool
-from agent.probes.rtt.series import Series
+from agent.probes.rtt.series import Series, repeats
 from agent.transport import Answer, Failure, Origin
 from isochrone.outcome import Connection, Outcome, Prober, RttSource
 
@@ -50,14 +50,14 @@ class Heads:
         what = f"no answer to HEAD {origin.target.partition('?')[0]}"
         deadline.expect(Outcome.TIMEOUT_HEADERS, what, seconds=series.target.options.timeout)
         series.sent += 1
-        before = _retransmits(link)
+        before = repeats(link.http.stream)
         answer = await link.http.request("HEAD", origin.target, headers={})
         await answer.body(limit=1)
         await answer.close()
         attempt.http_status = answer.status
-        self._note(link, answer, retransmits=_retransmits(link) - before)
+        self._note(link, answer, repeated=repeats(link.http.stream) - before)
 
-    def _note(self, link: Link, answer: Answer, *, retransmits: int) -> None:
+    def _note(self, link: Link, answer: Answer, *, repeated: int) -> None:
         series, attempt = self._series, self._attempt
         departure = link.http.departure
         if departure is None or departure.started_ns is None:
@@ -66,13 +66,8 @@ class Heads:
             attempt.origin_ns = departure.started_ns if attempt.connection is Connection.WARM else attempt.origin_ns
             attempt.mark_request(link, answered_ns=answer.first.at_ns)
             attempt.mark_arrival("headers", answer.complete)
-        if retransmits:
+        if repeated:
             series.lose(f"packets to {link.address} were lost and sent again")
             return
         attempt.timed_by(sent=departure.clock, received=answer.first.clock)
         series.seconds.append(max(0, answer.first.at_ns - departure.started_ns) / 1e9)
-
-
-def _retransmits(link: Link) -> int:
-    info = link.http.stream.tcp_info()
-    return 0 if info is None else info.retransmits

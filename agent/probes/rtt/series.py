@@ -6,7 +6,7 @@ from typing import Final
 
 from agent.clock import Clock
 from agent.probes.attempt import Attempt, Deadline
-from agent.transport import Failure
+from agent.transport import Failure, Stream
 from isochrone.config import Assignment, RttOptions
 from isochrone.outcome import Flag, Outcome, Prober, RttSource
 
@@ -62,3 +62,12 @@ class Series:
         """Note that something was sent twice: the sample is lost."""
         self.attempt.flags.add(Flag.RETRANSMITS)
         self.last = Failure(Outcome.CONNECT, words)
+
+
+def repeats(stream: Stream) -> int:
+    """Return how many segments of a connection were sent again, as far as this side can know.
+
+    Ours are counted. Of the other side's, one that came before another that was missing tells that there was one.
+    """
+    info = stream.tcp_info()
+    return 0 if info is None else info.retransmits + info.out_of_order
