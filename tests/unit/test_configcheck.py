@@ -75,7 +75,7 @@ def test_values_become_what_the_model_says() -> None:
         ("interval: 30s, ", "", 2, "modules.rtt.interval: missing: it has no default"),
         ("timeout: 5s", "timeout: 1ms", 2, "modules.rtt.timeout: 1ms is shorter than 10ms"),
         ("prober: rtt", "prober: rrt", 2, "modules.rtt.prober: 'rrt' is not available (did you mean 'rtt'?); available: rtt, inference"),
-        ("timeout: 5s", "timeout: 5s, rtt: {method: icmp}", 2, "modules.rtt.rtt.method: 'icmp' is not available; available: tcp, http"),
+        ("timeout: 5s", "timeout: 5s, rtt: {method: quic}", 2, "modules.rtt.rtt.method: 'quic' is not available; available: tcp, http, tls, icmp"),
         ("timeout: 5s", "timeout: 5s, rtt: {cuont: 3}", 2, "modules.rtt.rtt.cuont: unknown key (did you mean 'count'?); known here: method, count, spacing"),
         ("timeout: 5s", "timeout: 5s, rtt: {count: 0}", 2, "modules.rtt.rtt.count: 0 where a whole number >= 1 belongs"),
         ("timeout: 5s", "timeout: 5s, rtt: {count: 30}", 2, "modules.rtt.rtt: 30 samples every 200ms do not fit into the timeout (5s)"),
