@@ -36,8 +36,11 @@ def _trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Server:
     """Speaks TLS on `count` connections, one after the other, each time after `delay` seconds."""
 
-    def __init__(self, *, delay: float = 0, count: int = 3) -> None:
+    def __init__(
+        self, *, delay: float = 0, count: int = 3, newest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED
+    ) -> None:
         self.delay = delay
+        self.newest = newest
         self.count = count
         self.ends: list[str] = []
         """How each connection ended: an empty text is a proper goodbye."""
@@ -52,6 +55,7 @@ class Server:
 
     def _serve(self, listener: socket.socket) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.maximum_version = self.newest
         context.load_cert_chain(CERTIFICATE, PRIVATE_KEY)
         for _ in range(self.count):
             sock, _peer = listener.accept()
@@ -65,8 +69,9 @@ class Server:
 
 
 @pytest.mark.usefixtures("_trusted")
-async def test_the_hello_is_timed_on_connections_of_their_own() -> None:
-    server = Server(delay=0.1)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2])
+async def test_the_hello_is_timed_on_connections_of_their_own(version: ssl.TLSVersion) -> None:
+    server = Server(delay=0.1, newest=version)
     async with server.running() as url, probes() as running:
         result = await running.run(rtt(url, RttMethod.TLS))
     assert (result.outcome, result.rtt_source, result.connection) == (Outcome.OK, RttSource.TLS, Connection.COLD)
