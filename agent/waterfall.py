@@ -38,6 +38,8 @@ _SOURCES: Final = {
     RttSource.TCP_INFO: "kernel, smoothed",
     RttSource.HANDSHAKE: "TCP handshake",
     RttSource.HTTP: "HEAD to first byte",
+    RttSource.TLS: "TLS hello",
+    RttSource.ICMP: "ICMP echo",
 }
 _KNOWN: Final = {
     Source.GIVEN: "",

@@ -23,6 +23,7 @@ from isochrone.config import (
     RttOptions,
     dec_hook,
 )
+from isochrone.configcheck import method_fault
 from isochrone.outcome import Outcome, Prober
 from isochrone.result import Result
 from isochrone.wire import full_json
@@ -54,7 +55,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="append",
         default=[],
         help="timeout=60s, max_output_tokens=32, stall_timeout=10s, first_token_timeout=30s; "
-        "without --model: timeout=10s, method=tcp, count=5, spacing=200ms",
+        "without --model: timeout=10s, method=tcp (or http, tls, icmp), count=5, spacing=200ms",
     )
     parser.add_argument("--count", type=_count, default=1, metavar="N", help="how many probes (1)")
     connection = parser.add_mutually_exclusive_group()
@@ -125,11 +126,15 @@ def assignment(args: argparse.Namespace) -> Assignment:
     _check_ip_version(origin.host, args.ip_version)
     if args.http2 and origin.scheme != "https":
         raise ConfigError("--http2 is agreed on by TLS: it takes an https:// URL")
+    module = _module(args)
+    fault = method_fault(args.url, module)
+    if fault is not None:
+        raise ConfigError(f"--module-option method=tls {fault}")
     fields = {
         "endpoint": _name(origin.host),
         "module": "probe",
         "url": args.url,
-        "options": _module(args),
+        "options": module,
         "provider": args.provider if args.model else None,
         "model": args.model,
         "api_key": ApiKey(env=args.api_key_env) if args.api_key_env else None,

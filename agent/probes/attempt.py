@@ -115,7 +115,7 @@ class Attempt:
         self.flags: set[Flag] = set()
         self._moments: dict[str, int] = {}
         self._clocks: set[ClockSource] = set()
-        self._departed = ClockSource.USER
+        self._departures: set[ClockSource] = set()
 
     def mark(self, name: str, at_ns: int | None = None) -> None:
         """Set the mark `name` to `at_ns`, or to now."""
@@ -126,6 +126,11 @@ class Attempt:
         self._clocks.add(arrival.clock)
         self._moments[name] = arrival.at_ns
 
+    def timed_by(self, *, sent: ClockSource, received: ClockSource) -> None:
+        """Note whose clock timed a round trip: one that our own did makes the whole no better."""
+        self._departures.add(sent)
+        self._clocks.add(received)
+
     def mark_request(self, link: Link, *, answered_ns: int | None = None) -> None:
         """Mark when the request left, if it did; never after its answer came, however late we were told.
 
@@ -134,7 +139,7 @@ class Attempt:
         departure = link.http.departure
         if departure is None or departure.started_ns is None:
             return
-        self._departed = departure.clock
+        self._departures = {departure.clock}
         started_ns, sent_ns = departure.started_ns, departure.sent_ns
         self.mark("request_started", started_ns)
         if sent_ns is not None:
@@ -155,7 +160,7 @@ class Attempt:
     def _clock_source(self) -> ClockSource:
         if self._clocks != {ClockSource.KERNEL}:
             return ClockSource.USER
-        return ClockSource.KERNEL if self._departed is ClockSource.KERNEL else ClockSource.KERNEL_RECEIVE
+        return ClockSource.KERNEL if self._departures == {ClockSource.KERNEL} else ClockSource.KERNEL_RECEIVE
 
     def result(self, failure: Failure | None = None) -> Result:
         """Return the result without its values: `failure` says how it ended, None means well."""

@@ -13,8 +13,9 @@ from agent.transport.departure import Departure
 from agent.transport.dial import Address, Stream, connect, resolve, secure
 from agent.transport.failure import Failure
 from agent.transport.http import Answer, Chunk, HttpConnection, prepare
+from agent.transport.icmp import EchoSocket
 from agent.transport.loop import AgentLoop
-from agent.transport.tls import tls_context
+from agent.transport.tls import TlsStream, tls_context
 
 __all__ = [
     "Address",
@@ -24,11 +25,13 @@ __all__ = [
     "Chunk",
     "CollectorClient",
     "Departure",
+    "EchoSocket",
     "Failure",
     "HttpConnection",
     "Origin",
     "Response",
     "Stream",
+    "TlsStream",
     "connect",
     "parse_origin",
     "prepare",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpcore
+import msgspec
 
 from agent.transport.arrival import Arrival
 from agent.transport.departure import Departure
@@ -36,6 +37,15 @@ def tls_context(ca_file: Path | None = None, *, http2: bool = False) -> ssl.SSLC
     return context
 
 
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """The first round trip of a handshake."""
+
+    departure: Departure
+    """Of the ClientHello."""
+    arrival: Arrival
+    """Of the first bytes that answered it."""
+
+
 class TlsStream(httpcore.AsyncNetworkStream):
     """An SSLObject between httpcore and the socket."""
 
@@ -46,6 +56,8 @@ class TlsStream(httpcore.AsyncNetworkStream):
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self._kept = b""
         """Came while the connection was idle, and did no harm."""
+        self.hello: Hello | None = None
+        """None until the server said anything."""
 
     @property
     def arrival(self) -> Arrival | None:
@@ -70,6 +82,7 @@ class TlsStream(httpcore.AsyncNetworkStream):
             except ssl.SSLWantReadError:
                 await self._flush()
                 await self._feed()
+                self._note_hello()
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
                     await self._flush()  # the alert, so that the server knows why
@@ -110,6 +123,15 @@ class TlsStream(httpcore.AsyncNetworkStream):
         """Close the socket; again is harmless."""
         self._lower.close()
 
+    async def part(self) -> None:
+        """Say that nothing more will come, so that the server logs no broken connection, and close the socket."""
+        with contextlib.suppress(OSError):
+            try:
+                self._object.unwrap()
+            finally:
+                await self._flush()
+        self.close()
+
     def alive(self, harmless: Callable[[bytes], bool] = lambda _: False) -> bool:
         """Return whether an idle connection can take a request; what came must be session tickets alone (TLS 1.3).
 
@@ -139,6 +161,10 @@ class TlsStream(httpcore.AsyncNetworkStream):
     def tcp_info(self) -> TcpInfo | None:
         """Return the kernel's view of this connection."""
         return self._lower.tcp_info()
+
+    def _note_hello(self) -> None:
+        if self.hello is None and self.arrival is not None:
+            self.hello = Hello(departure=self.departure, arrival=self.arrival)
 
     async def _flush(self) -> None:
         data = self._outgoing.read()

@@ -15,7 +15,7 @@ from isochrone.config import Duration, Endpoint, InferenceOptions, Location, Mod
 from isochrone.configcheck.shape import Path, closest
 from isochrone.durations import format_duration
 from isochrone.names import printable
-from isochrone.outcome import Prober
+from isochrone.outcome import Prober, RttMethod
 
 MAX_INTERVAL_SECONDS: Final = 86_400.0
 """One day: a rarer probe can hold no promise about a day."""
@@ -51,6 +51,7 @@ def findings(document: object, built: Mapping[Path, object]) -> Iterator[Finding
                 yield from _twice(path, part, names)
             case ((kind, _, "modules"), tuple()):
                 yield from _module_names(path, part, known)
+                yield from _methods(path, part, built)
                 yield from _site(path, part, built) if kind == "sites" else ()
 
 
@@ -66,6 +67,13 @@ def url_fault(url: str) -> str | None:
     if any(_SECRET_PARAMETER.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         return "carries what looks like a key in its query (not shown): name the key under api_key instead"
     return _address_fault(url, parts, port)
+
+
+def method_fault(url: str, module: Module) -> str | None:
+    """Return why `module` cannot measure the way to `url`, or None."""
+    if module.rtt is not None and module.rtt.method is RttMethod.TLS and urlsplit(url).scheme != "https":
+        return "measures by tls, and the url is http://: write https://, or take another method"
+    return None
 
 
 def _address_fault(url: str, parts: SplitResult, port: int | None) -> str | None:
@@ -175,6 +183,16 @@ def _literal_version(url: str) -> int | None:
         return ip_address(urlsplit(url).hostname or "").version
     except ValueError:
         return None
+
+
+def _methods(path: Path, names: tuple[str, ...], built: Mapping[Path, object]) -> Iterator[Finding]:
+    url = built.get((*path[:-1], "url"))
+    for index, name in enumerate(names):
+        module = built.get(("modules", name))
+        if isinstance(module, Module) and isinstance(url, str) and url_fault(url) is None:
+            fault = method_fault(url, module)
+            if fault is not None:
+                yield Finding((*path, index), f"{name!r} {fault}", name)
 
 
 def _site(path: Path, names: tuple[str, ...], built: Mapping[Path, object]) -> Iterator[Finding]:

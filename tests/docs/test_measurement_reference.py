@@ -8,7 +8,7 @@ import pytest
 from agent.floor import JSON_FIELDS, Source
 from agent.host import LOOP_LAG_SECONDS, TICK_SECONDS
 from agent.probes.pool import MIN_TTL_SECONDS, UNKNOWN_TTL_SECONDS
-from agent.probes.rtt import SAMPLE_SECONDS
+from agent.probes.rtt.series import SAMPLE_SECONDS
 from agent.schedule import LATE_START_SECONDS
 from agent.timeline import (
     BUFFERED_GAP_NS,

@@ -149,6 +149,7 @@ def test_a_reader_who_was_never_there_costs_no_complaint_at_the_end(tmp_path: Pa
         (["http://x/", "--api-key-env", "NOT_SET_ANYWHERE"], "export NOT_SET_ANYWHERE="),
         (["http://x/", "--module-option", "speed=1"], "write KEY=VALUE with one of timeout, method, count"),
         (["http://x/", "--module-option", "count=many"], "rtt.count"),
+        (["http://x/", "--module-option", "method=tls"], "method=tls measures by tls, and the url is http://"),
         (["http://x/", "--module-option", "timeout=5"], "write a number and a unit"),
         (["http://x/", "--warm"], "--warm goes with --model"),
         (["http://x/", "--model", "m m"], "$.model"),

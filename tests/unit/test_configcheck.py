@@ -75,7 +75,7 @@ def test_values_become_what_the_model_says() -> None:
         ("interval: 30s, ", "", 2, "modules.rtt.interval: missing: it has no default"),
         ("timeout: 5s", "timeout: 1ms", 2, "modules.rtt.timeout: 1ms is shorter than 10ms"),
         ("prober: rtt", "prober: rrt", 2, "modules.rtt.prober: 'rrt' is not available (did you mean 'rtt'?); available: rtt, inference"),
-        ("timeout: 5s", "timeout: 5s, rtt: {method: icmp}", 2, "modules.rtt.rtt.method: 'icmp' is not available; available: tcp, http"),
+        ("timeout: 5s", "timeout: 5s, rtt: {method: quic}", 2, "modules.rtt.rtt.method: 'quic' is not available; available: tcp, http, tls, icmp"),
         ("timeout: 5s", "timeout: 5s, rtt: {cuont: 3}", 2, "modules.rtt.rtt.cuont: unknown key (did you mean 'count'?); known here: method, count, spacing"),
         ("timeout: 5s", "timeout: 5s, rtt: {count: 0}", 2, "modules.rtt.rtt.count: 0 where a whole number >= 1 belongs"),
         ("timeout: 5s", "timeout: 5s, rtt: {count: 30}", 2, "modules.rtt.rtt: 30 samples every 200ms do not fit into the timeout (5s)"),
@@ -137,6 +137,21 @@ def test_each_mistake_is_told_exactly_and_alone(*, old: str, new: str, line: int
 )  # fmt: skip
 def test_mistakes_between_parts_are_told(more: str, message: str) -> None:
     assert problems(MODULES + ENDPOINT + more) == [message]
+
+
+@pytest.mark.parametrize(
+    ("item", "key"),
+    [
+        ("endpoints:\n  - {name: e, url: URL, provider: openai, model: m, modules: [hello]}\n", "endpoints[0]"),
+        ("sites:\n  - {name: s, url: URL, modules: [hello]}\n", "sites[0]"),
+    ],
+)
+def test_a_round_trip_by_tls_needs_https(item: str, key: str) -> None:
+    hello = "  hello: {prober: rtt, interval: 30s, timeout: 5s, rtt: {method: tls}}\n"
+    fault = "'hello' measures by tls, and the url is http://: write https://, or take another method"
+    told = problems(MODULES + hello + item.replace("URL", "'http://b'"))
+    assert told == [f"targets.yml:6: {key}.modules[0]: {fault}"]
+    assert load_targets(MODULES + hello + item.replace("URL", "'https://b'"), "targets.yml").modules["hello"]
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_their_lines() -> None:

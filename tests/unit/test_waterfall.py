@@ -93,6 +93,12 @@ BELOW = msgspec.structs.replace(FLOOR, source=Source.HOST, floor_seconds=0.065, 
 FLOORS = [None, Floor(), FLOOR, BELOW]
 
 
+@pytest.mark.parametrize("source", list(RttSource))
+def test_each_source_of_a_round_trip_has_words(source: RttSource) -> None:
+    result = msgspec.structs.replace(PINGED, rtt_source=source)
+    assert re.search(r"RTT 19\.3 ms \([A-Za-z, ]+\)", render(result, url="http://e", style=PLAIN))
+
+
 def test_where_reasoning_came_first_the_wait_for_the_answer_is_told_too() -> None:
     thought = msgspec.structs.replace(GOOD, answer_ttft_seconds=0.7)
     assert "TTFT 300 ms, answer 700 ms, RTT 20.0 ms" in render(thought, url="http://e", style=PLAIN)
