@@ -8,10 +8,10 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-real check bench fmt lock clean
+.PHONY: help install up test test-real check bench bench-accuracy fmt lock clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## install everything into .venv (locked, with hashes)
 
@@ -42,6 +42,9 @@ check: $(STAMP) ## format, lint, types, layers, dead dependencies, spelling
 
 bench: $(STAMP) ## measure speed and size, each against its limit or a peer
 	$(BIN)/python -m tests.bench.run $(ARGS)
+
+bench-accuracy: $(STAMP) ## hold the agent's times against the packets', beside httpx, aiohttp and the OpenAI SDK (root)
+	@$(BIN)/python -m tests.bench.accuracy.run $(ARGS)
 
 fmt: $(STAMP) ## put the code into its form
 	$(BIN)/ruff format .

@@ -12,10 +12,12 @@ from typing import Final
 
 import msgspec
 
+from agent.bindings import Bindings
 from agent.budget import Budgets, Refusal, policy_refusal
 from agent.clock import Clock, SystemClock, machine_boot_id
 from agent.config import Private, Settings, read_credential, read_key
 from agent.errors import AgentError, ConfigError
+from agent.host import spare_collections
 from agent.probes import Probes
 from agent.push import ConfigCache, ConfigPoller, Sender, Timing
 from agent.push.wait import wait_for
@@ -117,7 +119,8 @@ class Agent:
         credential = _credential_reader(settings.credential_file, log_form)
         self.client = CollectorClient(settings.collector_url, verify_file=settings.ca_file)
         private = Private(credential_file=settings.credential_file, state_dir=settings.state_dir)
-        self.probes = Probes(clock, Keys(log_form, private).resolve)
+        self.bindings = Bindings(settings.keys)
+        self.probes = Probes(clock, Keys(log_form, private).resolve, key_refusal=self.bindings.refusal)
         show = _printer(self.spool) if show_results else _silent
         budgets = Budgets(settings.state_dir / "budget.json")
         self.prober = Prober(self.probes, self.spool, budgets=budgets, clock=clock, allow=settings.allow, show=show)
@@ -168,6 +171,7 @@ class Agent:
 
     async def _apply(self, config: AgentConfig) -> None:
         self.telemetry.config_revision = self.prober.config_revision = config.revision
+        self.bindings.agree(config.targets)  # before the first probe that could send one
         self.scheduler.apply(config)
         self.probes.retain(config.targets)
 
@@ -182,6 +186,7 @@ async def run_agent(settings: Settings, *, show_results: bool) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
     agent.spool.open()
+    spare_collections()
     LOG.info("isochrone-agent %s, run %s, to %s", package_version(), agent.spool.boot_id, settings.collector_url)
     try:
         await agent.run(stop)

@@ -11,6 +11,7 @@ import sys
 from typing import Any, Final
 
 from agent.clock import SystemClock
+from agent.host import spare_collections
 from agent.probes.attempt import Attempt, Deadline, Link, open_link
 from agent.probes.reading import StreamReader
 from agent.probes.status import check_answer
@@ -36,9 +37,10 @@ def main() -> None:
 
 async def _run(plan: Json) -> list[Json]:
     await prepare()
+    spare_collections()
     if plan.get("ca_file"):
         os.environ["SSL_CERT_FILE"] = plan["ca_file"]  # OpenSSL's own name for it, read when the context is built
-        tls_context()
+        tls_context(http2=bool(plan.get("http2")))
     loop = asyncio.get_running_loop()
     began = loop.time()
     lanes = [_Lane(plan, began + lane["start_s"]).run(lane["requests"]) for lane in plan["lanes"]]
@@ -58,6 +60,7 @@ class _Lane:
             options=Module(prober=Prober.INFERENCE, interval=seconds, timeout=seconds),
             provider=Provider.OPENAI,
             model=plan["model"],
+            http2=bool(plan.get("http2")),
         )
         self._origin = parse_origin(self._target.url)
         self._link: Link | None = None
@@ -75,8 +78,7 @@ class _Lane:
 
     async def _measure(self, request: Json) -> Json:
         try:
-            async with asyncio.timeout(None) as watch:
-                deadline = Deadline(watch, total_seconds=_TIMEOUT_SECONDS)
+            async with Deadline(total_seconds=_TIMEOUT_SECONDS) as deadline:
                 return await self._ask(request, deadline)
         except TimeoutError:
             return {"error": str(deadline.failure())}

@@ -7,7 +7,7 @@ Rules (https://smithy.io/2.0/aws/amazon-eventstream.html):
 - a header is u8 length and name, u8 type, value; only strings (type 7) are read, the others are stepped over;
 - `:message-type` `event` names its event in `:event-type`, `exception` in `:exception-type`; `error` has a code and
   words in its headers. The last two are faults;
-- a frame of more than 4 MiB, or headers of more than 128 KiB, are refused.
+- a frame of more than 1 MiB, or headers of more than 128 KiB, are refused.
 """
 
 import struct

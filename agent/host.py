@@ -11,6 +11,7 @@ that clock. So only the loss of a synchronisation is told.
 
 import asyncio
 import ctypes
+import gc
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ TLS) do not. Below this a busy small machine would flag all it measures."""
 TICK_SECONDS: Final = 0.025
 """A hold is seen for certain from `LOOP_LAG_SECONDS` and one tick on."""
 
+YOUNG_OBJECTS: Final = 5_000
+"""New objects between two collections of the young: some 2 ms each. The interpreter's own number is 700."""
+
 _PROC: Final = Path("/proc/self/cgroup")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _V1_FOLDERS: Final = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
@@ -35,6 +39,17 @@ _TIMEX_STATUS: Final = struct.Struct("@i")
 _TIMEX_STATUS_OFFSET: Final = 40
 _STA_UNSYNC: Final = 0x40
 """linux/timex.h."""
+
+
+def spare_collections() -> None:
+    """Let the garbage collector stop the loop more rarely, and for less: what is loaded by now it never looks at again.
+
+    Measured with 128 streams on a busy core: a full collection held the loop for 48 ms, in which two tokens of each
+    stream came. Nothing here lives in cycles for long: streams and results are freed by their counts.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
 
 
 class Watch:

@@ -33,7 +33,9 @@ NANOSECONDS: Final = 1e-9
 
 _POP: Final = re.compile(r"-([A-Z]{3})\Z")
 """The end of `cf-ray`: the airport of the Cloudflare data centre that took the request."""
-_SPAN: Final = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)([^,]*)")
+_SPAN: Final = re.compile(r"(?:[^,\"]|\"[^\"]*+(?:\"|\Z))++")
+"""What stands between commas; a comma in quotes parts nothing. It never looks at a byte twice, however long it is."""
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DURATION: Final = re.compile(r";\s*dur\s*=\s*\"?([0-9.eE+-]+)")
 
 Payload = Mapping[str, object]
@@ -64,6 +66,10 @@ _HEADERS: Final = (
     _Header("x-amzn-bedrock-invocation-latency", MILLISECONDS, total=True),
 )
 """In this order: the nearer to the model, the better."""
+_REGIONS: Final = ("x-ms-region", "x-groq-region")
+_SPANS: Final = "server-timing"
+WORDED: Final = frozenset({*_REGIONS, _SPANS})
+"""Headers whose words, not only numbers, are kept."""
 
 
 def told_by_headers(headers: Mapping[str, str]) -> Told | None:
@@ -74,12 +80,12 @@ def told_by_headers(headers: Mapping[str, str]) -> Told | None:
             return Told(source=header.name, total_seconds=seconds)
         if seconds is not None:
             return Told(source=header.name, first_token_seconds=seconds)
-    return _server_timing(headers.get("server-timing", ""))
+    return _server_timing(headers.get(_SPANS, ""))
 
 
 def region_by_headers(headers: Mapping[str, str]) -> str | None:
     """Return the region that the answer's head names; `edge:MIA` where only the edge's airport is known."""
-    for name in ("x-ms-region", "x-groq-region"):
+    for name in _REGIONS:
         region = printable(headers.get(name, ""), limit=MAX_REGION)
         if region:
             return region
@@ -87,8 +93,14 @@ def region_by_headers(headers: Mapping[str, str]) -> str | None:
     return None if found is None else f"edge:{found[1]}"
 
 
+_TELLING: Final = frozenset({"x_groq", "usage", "time_info", "perf_metrics", "metrics", "timings", "nvext"})
+"""Most chunks have none of them."""
+
+
 def told_by_openai(payload: Payload) -> Told | None:
     """Return what a chunk of a compatible server tells beside its choices."""
+    if _TELLING.isdisjoint(payload):
+        return None
     groq = _inner(payload.get("x_groq"), "usage") or _inner(payload, "usage")
     fireworks, dynamo = _inner(payload, "perf_metrics"), _inner(_inner(payload, "nvext"), "timing")
     for told in (
@@ -155,11 +167,11 @@ def _whole_seconds(marks: Marks) -> float | None:
 def _server_timing(header: str) -> Told | None:
     """Return the longest span of a `server-timing` header: the outermost."""
     spans = []
-    for name, rest in _SPAN.findall(header):
-        duration = _DURATION.search(rest)
+    for span in _SPAN.findall(header):
+        named, duration = _NAME.match(span.lstrip()), _DURATION.search(span)
         seconds = None if duration is None else _seconds({"dur": duration[1]}, "dur", MILLISECONDS)
-        if seconds is not None:
-            spans.append((seconds, name))
+        if seconds is not None and named is not None:
+            spans.append((seconds, named[0]))
     if not spans:
         return None
     seconds, name = max(spans)

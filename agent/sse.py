@@ -4,9 +4,9 @@ Rules (WHATWG HTML 9.2.6, and what providers do to it):
 - a line ends with LF, CRLF or CR, and nothing else (U+2028 and U+0085 are text); any split over reads is the same;
 - a line that begins with a colon is a comment; one space after a field's colon is dropped; unknown fields are ignored;
 - an empty line ends an event; several `data` lines join with LF; an event without data is none;
-- data that begins with a colon is a comment that a proxy wrapped (`data: : keepalive`): no event;
+- data that begins with a colon is a comment that a proxy wrapped (`data: : keepalive`): no data;
 - what is left at the end of the stream without an empty line is an event if its last line was complete;
-- a line of more than 1 MiB, or an event of more than 4 MiB, is refused.
+- a line, or an event, of more than 1 MiB is refused.
 """
 
 import re
@@ -78,6 +78,8 @@ class SseParser:
             self._name = value.decode("utf-8", errors="replace")
 
     def _add_data(self, value: bytes) -> None:
+        if value.startswith(b":") and not self._data:
+            return
         self._size += len(value) + 1
         if self._size > MAX_EVENT_BYTES:
             raise FramingError(f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes")
@@ -86,7 +88,7 @@ class SseParser:
     def _dispatch(self, events: list[Event]) -> None:
         data, name = b"\n".join(self._data), self._name
         self._data, self._size, self._name = [], 0, ""
-        if data.strip() and not data.startswith(b":"):
+        if data.strip():
             events.append(Event(name=name, data=data.decode("utf-8", errors="replace")))
 
 

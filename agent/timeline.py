@@ -53,9 +53,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: int | None = None
 
     def merged(self, later: "Usage") -> "Usage":
-        """Return this with every number that `later` has: providers count up, or spread usage over events."""
-        fields = {name: getattr(later, name) for name in self.__struct_fields__}
-        return msgspec.structs.replace(self, **{name: value for name, value in fields.items() if value is not None})
+        """Return the greater of each number: providers count up, or spread usage over events.
+
+        A later one can also be less: what repeats the input may leave out the part that a cache held.
+        """
+        return Usage(**{name: _greater(getattr(self, name), getattr(later, name)) for name in self.__struct_fields__})
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +105,10 @@ def count_tokens(arrivals: Sequence[TokenArrival], usage: Usage) -> Tokens:
         reasoning=usage.reasoning,
         arrivals=len(arrivals),
     )
+
+
+def _greater(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)
 
 
 def _streamed_tokens(arrivals: Sequence[TokenArrival], tokens: Tokens) -> int:

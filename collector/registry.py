@@ -331,7 +331,7 @@ def _any_glob(globs: tuple[str, ...] | None, name: str) -> bool:
 
 def _assignment(item: Endpoint | Site, name: str, *, module: Module) -> Assignment:
     if isinstance(item, Site):
-        return Assignment(endpoint=item.name, module=name, url=item.url, options=module)
+        return Assignment(endpoint=item.name, module=name, url=item.url, options=module, ip_version=item.ip_version)
     inference = module.prober is Prober.INFERENCE
     return Assignment(
         endpoint=item.name,
@@ -344,6 +344,8 @@ def _assignment(item: Endpoint | Site, name: str, *, module: Module) -> Assignme
         api_key=item.api_key if inference else None,
         price=item.price if inference else None,
         budget=item.budget if inference else None,
+        ip_version=item.ip_version,
+        http2=item.http2,
     )
 
 

@@ -5,7 +5,7 @@ file and are seconds here. Rules across fields live in `isochrone.configcheck`.
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 import msgspec
 
@@ -49,6 +49,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Price = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Country = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}\Z")]
 Glob = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9*?\[\]!._/-]{1,64}\Z")]
+IpVersion = Literal[4, 6]
 EnvironmentName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z", max_length=128)]
 
 
@@ -137,6 +138,11 @@ class Endpoint(_Strict, frozen=True, kw_only=True):
     price: TokenPrice | None = None
     budget: Budget | None = None
     agents: Selector = Selector()
+    ip_version: IpVersion | None = None
+    """The only version that is dialled. It stands here and not at the module: series are one endpoint's, and the two
+    ways must not meet in one. None: IPv4 where the name has it."""
+    http2: bool = False
+    """Speak HTTP/2, agreed on by ALPN, instead of HTTP/1.1: https alone."""
     simulated: bool = False
     """The endpoint is `isochrone-agent simulate`: tables say so."""
 
@@ -149,6 +155,8 @@ class Site(_Strict, frozen=True, kw_only=True):
     modules: tuple[Name, ...]
     location: Location | None = None
     agents: Selector = Selector()
+    ip_version: IpVersion | None = None
+    """As of an endpoint."""
 
 
 class Region(_Strict, frozen=True, kw_only=True):
@@ -183,6 +191,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     api_key: ApiKey | None = None
     price: TokenPrice | None = None
     budget: Budget | None = None
+    ip_version: IpVersion | None = None
+    http2: bool = False
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -104,5 +104,5 @@ class Flag(StrEnum):
     """The kernel no longer vouches for the agent's wall clock, as it once did."""
     BUFFERED = "buffered"
     BELOW_FLOOR = "below_floor"
-    """Never set by an agent: it takes the locations of both ends, which an agent does not know."""
+    """Never set by a running agent: it takes the locations of both ends. `isochrone-agent probe` may be told them."""
     RETRANSMITS = "retransmits"

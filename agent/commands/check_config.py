@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from agent.config import SETTINGS, read_settings
+from agent.config import FILE_SETTINGS, SETTINGS, read_settings
 from agent.errors import ConfigError
 from isochrone.config import Endpoint, Site, Targets
 from isochrone.durations import format_duration
@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe_settings(values: Mapping[str, object]) -> list[str]:
     """Return a table of what a settings file says, and of what it leaves to the environment."""
-    elsewhere = "- (default, or environment)"
-    return table([(key, _shown(values[key]) if key in values else elsewhere) for key in SETTINGS])
+    elsewhere = dict.fromkeys(SETTINGS, "- (default, or environment)") | dict.fromkeys(FILE_SETTINGS, "- (default)")
+    return table([(key, _shown(values[key]) if key in values else words) for key, words in elsewhere.items()])
 
 
 def describe_targets(targets: Targets) -> list[str]:
@@ -73,6 +73,8 @@ def _targets(path: Path) -> list[str]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} to {_shown(part)}" for name, part in value.items()) or "none may be sent"
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,11 +23,13 @@ from isochrone.config import (
     RttOptions,
     dec_hook,
 )
+from isochrone.configcheck import method_fault
 from isochrone.outcome import Outcome, Prober
 from isochrone.result import Result
 from isochrone.wire import full_json
 
 if TYPE_CHECKING:
+    from agent.floor import Ends, Place
     from agent.waterfall import Style
 
 _DEFAULT_TIMEOUT: Final = {Prober.RTT: Duration(10), Prober.INFERENCE: Duration(60)}
@@ -52,7 +55,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="append",
         default=[],
         help="timeout=60s, max_output_tokens=32, stall_timeout=10s, first_token_timeout=30s; "
-        "without --model: timeout=10s, method=tcp, count=5, spacing=200ms",
+        "without --model: timeout=10s, method=tcp (or http, tls, icmp), count=5, spacing=200ms",
     )
     parser.add_argument("--count", type=_count, default=1, metavar="N", help="how many probes (1)")
     connection = parser.add_mutually_exclusive_group()
@@ -66,6 +69,28 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     connection.add_argument(
         "--warm", dest="connection", action="store_const", const="warm", help="use one that stands already"
     )
+    versions = parser.add_mutually_exclusive_group()
+    for version in (4, 6):
+        versions.add_argument(
+            f"-{version}",
+            f"--ipv{version}",
+            dest="ip_version",
+            action="store_const",
+            const=version,
+            help=f"dial an IPv{version} address alone",
+        )
+    parser.add_argument("--http2", action="store_true", help="speak HTTP/2 instead of HTTP/1.1 (https alone)")
+    parser.add_argument(
+        "--location",
+        metavar="PLACE",
+        help="where this machine stands, LAT,LON in degrees or a cloud's region (aws/eu-central-1): shows how far the "
+        "round trip is from light in fibre; a latitude with a minus takes an equals sign, --location=-33.9,18.4",
+    )
+    parser.add_argument(
+        "--endpoint-location",
+        metavar="PLACE",
+        help="where the endpoint stands; without it, its host name or its answer may tell",
+    )
     parser.add_argument("--json", action="store_true", help="one result per line, in the wire's field names")
     parser.add_argument("--debug", action="store_true", help="each moment with its time, on standard error")
     parser.set_defaults(run=run)
@@ -73,14 +98,18 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Probe `--count` times; exit 0 when all went well, 1 when one failed, 2 on wrong usage."""
+    from agent.transport import AgentLoop  # noqa: PLC0415  other commands stay light
+
     try:
         target = assignment(args)
         key = _key(args.api_key_env)
+        ends = _ends(args)
     except ConfigError as exc:
         sys.stderr.write(f"isochrone-agent probe: {exc}\n")
         return 2
     try:
-        results = asyncio.run(_probe(args, target, key))
+        with asyncio.Runner(loop_factory=AgentLoop) as runner:
+            results = runner.run(_probe(args, target, key, ends=ends))
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0 if all(result.outcome is Outcome.OK for result in results) else 1
@@ -94,19 +123,37 @@ def assignment(args: argparse.Namespace) -> Assignment:
         origin = parse_origin(args.url)
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
+    _check_ip_version(origin.host, args.ip_version)
+    if args.http2 and origin.scheme != "https":
+        raise ConfigError("--http2 is agreed on by TLS: it takes an https:// URL")
+    module = _module(args)
+    fault = method_fault(args.url, module)
+    if fault is not None:
+        raise ConfigError(f"--module-option method=tls {fault}")
     fields = {
         "endpoint": _name(origin.host),
         "module": "probe",
         "url": args.url,
-        "options": _module(args),
+        "options": module,
         "provider": args.provider if args.model else None,
         "model": args.model,
         "api_key": ApiKey(env=args.api_key_env) if args.api_key_env else None,
+        "ip_version": args.ip_version,
+        "http2": args.http2,
     }
     try:
         return msgspec.convert(fields, Assignment, dec_hook=_dec_hook)
     except msgspec.ValidationError as exc:
         raise ConfigError(str(exc)) from exc
+
+
+def _check_ip_version(host: str, wanted: int | None) -> None:
+    try:
+        version = ip_address(host).version
+    except ValueError:
+        return
+    if wanted not in {None, version}:
+        raise ConfigError(f"--ipv{wanted}: {host} is an IPv{version} address: leave the option out, or give a name")
 
 
 def _module(args: argparse.Namespace) -> Module:
@@ -155,14 +202,37 @@ def _name(host: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", host.lower()).strip("-._")[:64] or "endpoint"
 
 
-async def _probe(args: argparse.Namespace, target: Assignment, key: str | None) -> list[Result]:
+def _ends(args: argparse.Namespace) -> "Ends | None":
+    """Return where the machine and the endpoint stand; None when nobody tells where the machine does."""
+    if args.location is None:
+        if args.endpoint_location is not None:
+            raise ConfigError("--endpoint-location goes with --location, where this machine stands")
+        return None
+    from agent.floor import find_ends  # noqa: PLC0415  other commands stay light
+    from agent.transport import parse_origin  # noqa: PLC0415  other commands stay light
+
+    here = _place("--location", args.location)
+    there = None if args.endpoint_location is None else _place("--endpoint-location", args.endpoint_location)
+    return find_ends(parse_origin(args.url).host, here=here, there=there)
+
+
+def _place(option: str, text: str) -> "Place":
+    from agent.floor import parse_place  # noqa: PLC0415  other commands stay light
+
+    try:
+        return parse_place(text)
+    except ValueError as exc:
+        raise ConfigError(f"{option}: {exc}") from exc
+
+
+async def _probe(args: argparse.Namespace, target: Assignment, key: str | None, *, ends: "Ends | None") -> list[Result]:
     from agent.waterfall import summary  # noqa: PLC0415  other commands stay light
 
     style = _style()
     results = []
     async for result in _results(target, key, count=args.count):
         results.append(result)
-        _show(result, args, style)
+        _show(result, args, style, ends=ends)
     if args.count > 1 and not args.json:
         sys.stdout.write(summary(results, style=style) + "\n")
     return results
@@ -180,12 +250,18 @@ async def _results(target: Assignment, key: str | None, *, count: int) -> AsyncI
         await probes.close()
 
 
-def _show(result: Result, args: argparse.Namespace, style: "Style") -> None:
+def _show(result: Result, args: argparse.Namespace, style: "Style", *, ends: "Ends | None") -> None:
+    from agent.floor import flagged, json_fields, judge  # noqa: PLC0415  other commands stay light
     from agent.waterfall import render, timed_events  # noqa: PLC0415  other commands stay light
 
+    floor = None if ends is None else judge(result, ends)
+    result = result if floor is None else flagged(result, floor)
     if args.debug:
         sys.stderr.write(timed_events(result) + "\n")
-    line = full_json(result).decode() if args.json else render(result, url=_title(args), style=style) + "\n"
+    if args.json:
+        line = full_json(result, **({} if floor is None else json_fields(floor))).decode()
+    else:
+        line = render(result, url=_title(args), style=style, floor=floor) + "\n"
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -43,11 +43,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Return the exit code: 0 stopped, 1 failed, 2 wrong settings, 75 another agent works here."""
     from agent.app import run_agent  # noqa: PLC0415  `--help` of the whole program must not load the agent
+    from agent.transport import AgentLoop  # noqa: PLC0415  as above
 
     flags = {key: value for key in SETTINGS if (value := getattr(arguments, key)) is not None}
     try:
         settings = load_settings(os.environ, file=arguments.settings, flags=flags)
-        asyncio.run(run_agent(settings, show_results=arguments.json))
+        with asyncio.Runner(loop_factory=AgentLoop) as runner:
+            runner.run(run_agent(settings, show_results=arguments.json))
     except SpoolLocked as exc:
         return _fail(exc, EXIT_LOCKED)
     except ConfigError as exc:

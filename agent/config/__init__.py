@@ -4,6 +4,7 @@ from agent.config.credentials import Private, read_credential, read_key
 from agent.config.origin import DEFAULT_PORTS, Origin, parse_origin
 from agent.config.settings import (
     ENVIRONMENT_PREFIX,
+    FILE_SETTINGS,
     MAX_FLUSH_SECONDS,
     MIN_FLUSH_SECONDS,
     SETTINGS,
@@ -16,6 +17,7 @@ from agent.config.settings import (
 __all__ = [
     "DEFAULT_PORTS",
     "ENVIRONMENT_PREFIX",
+    "FILE_SETTINGS",
     "MAX_FLUSH_SECONDS",
     "MIN_FLUSH_SECONDS",
     "SETTINGS",

@@ -1,6 +1,7 @@
 """The agent's own settings, read once and frozen: a TOML file, then the environment (`ISOCHRONE_*`), flags last.
 
-Every setting has one name: `state_dir` in the file, `ISOCHRONE_STATE_DIR` outside it. Unknown names are refused.
+Every setting has one name: `state_dir` in the file, `ISOCHRONE_STATE_DIR` outside it. Unknown names are refused. The
+table `[keys]` stands in the file alone.
 """
 
 import difflib
@@ -25,6 +26,7 @@ MAX_SETTINGS_BYTES: Final = 64 * 1024
 
 _SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?")
 _SIZE_UNITS: Final = {None: 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -47,9 +49,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: Path | None = None
     """Trusted instead of the system's authorities, for the collector."""
     log_level: str = "INFO"
+    keys: dict[str, tuple[str, ...]] | None = None
+    """Origins to which each key may go, by the name of its variable or the path of its file; None: no table."""
 
 
-SETTINGS: Final = Settings.__struct_fields__
+FILE_SETTINGS: Final = ("keys",)
+"""What has neither a variable nor an option."""
+SETTINGS: Final = tuple(name for name in Settings.__struct_fields__ if name not in FILE_SETTINGS)
 
 
 def load_settings(environment: Mapping[str, str], *, file: Path | None, flags: Mapping[str, str]) -> Settings:
@@ -102,6 +108,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
         key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
+        if key in FILE_SETTINGS:
+            raise ConfigError(f"environment: {name}: stands in the settings file alone, as the table [{key}]")
         if key in SETTINGS:
             values[key] = _checked(f"environment: {name}", key, value)
         elif near := difflib.get_close_matches(key, SETTINGS, n=1, cutoff=0.85):
@@ -113,9 +121,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
 def _checked(place: str, key: str, value: object) -> object:
     parser = _PARSERS.get(key)
     if parser is None:
-        near = difflib.get_close_matches(key, SETTINGS, n=1)
+        near = difflib.get_close_matches(key, _PARSERS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ConfigError(f"{place}: unknown setting{hint}; known: {', '.join(SETTINGS)}")
+        raise ConfigError(f"{place}: unknown setting{hint}; known: {', '.join(_PARSERS)}")
     try:
         return parser(value)
     except ValueError as exc:
@@ -183,6 +191,27 @@ def _origins(value: object) -> tuple[str, ...]:
     return tuple(str(parse_origin(item.strip())) for item in items if item.strip())
 
 
+def _keys(value: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise ValueError(f'{_shown(value)} is no table: write [keys] and, below it, OPENAI_API_KEY = "https://…"')  # noqa: TRY004  all parsers of settings say ValueError
+    return {name: _bound(name, origins) for name, origins in value.items()}
+
+
+def _bound(name: str, value: object) -> tuple[str, ...]:
+    shown = printable(name, limit=80)
+    if name in _PARSERS:
+        raise ValueError(f"{shown} is a setting: it stands before [keys], for all that follows belongs to that table")
+    if "/" not in name and not _VARIABLE.fullmatch(name):
+        raise ValueError(f"{shown} is neither a variable nor a path: write a file in this folder as ./{shown}")
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
+        raise ValueError(f"{shown}: {_shown(value)} is no origin, as in https://api.openai.com, and no list of them")
+    try:
+        return tuple(str(parse_origin(item.strip())) for item in items)
+    except ValueError as exc:
+        raise ValueError(f"{shown}: {exc}") from exc
+
+
 def _level(value: object) -> str:
     if str(value).upper() not in _LEVELS:
         raise ValueError(f"{_shown(value)} is no log level; there are: {', '.join(_LEVELS)}")
@@ -200,4 +229,5 @@ _PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "allow": _origins,
     "ca_file": _path,
     "log_level": _level,
+    "keys": _keys,
 }

@@ -7,34 +7,38 @@ import msgspec
 from agent.clock import Clock
 from agent.host import Host
 from agent.probes.inference import InferenceProbe
+from agent.probes.keyring import KeyRefusal, KeyRing, ResolveKey, anywhere
 from agent.probes.pool import Pool
 from agent.probes.rtt import RttProbe
+from agent.probes.waits import Waits
 from agent.timeline import TokenArrival
 from agent.transport import prepare, tls_context
-from isochrone.config import ApiKey, Assignment
+from isochrone.config import Assignment
 from isochrone.outcome import Prober
 from isochrone.result import Result
 
 Observe = Callable[[Assignment, Sequence[TokenArrival]], None]
+"""Called after each stream with its tokens' arrivals, which a result does not hold."""
 
 
 class Probes:
-    """Runs probes; keeps the warm connections between them; flags what the machine did to each."""
+    """Runs probes; keeps warm connections and the endpoints' wish to wait between them; flags what the machine did."""
 
     def __init__(
         self,
         clock: Clock,
-        resolve_key: Callable[[ApiKey], str],
+        resolve_key: ResolveKey,
         *,
+        key_refusal: KeyRefusal = anywhere,
         host: Host | None = None,
         observe: Observe | None = None,
     ) -> None:
         self._clock = clock
-        self._observe = observe
-        """Called after each stream with its tokens' arrivals, which a result does not hold."""
-        self._resolve_key = resolve_key
-        self._pool = Pool()
+        self._keys = KeyRing(resolve=resolve_key, refusal=key_refusal)
+        self._waits = Waits()
+        self._pool = Pool(clock)
         self._host = host or Host()
+        self._observe = observe
         self._prepared = False
 
     async def run(self, target: Assignment) -> Result:
@@ -43,7 +47,7 @@ class Probes:
             self._prepared = True
             await prepare()
         if target.url.startswith("https:"):
-            tls_context()  # 20 to 50 ms the first time: before the clock starts
+            tls_context(http2=target.http2)  # 20 to 50 ms the first time: before the clock starts
         with self._host.watch() as watch:
             result = await self._run(target)
         if not watch.flags:
@@ -61,7 +65,7 @@ class Probes:
     async def _run(self, target: Assignment) -> Result:
         if target.options.prober is Prober.RTT:
             return await RttProbe(target, clock=self._clock, pool=self._pool).run()
-        probe = InferenceProbe(target, clock=self._clock, pool=self._pool, resolve_key=self._resolve_key)
+        probe = InferenceProbe(target, clock=self._clock, pool=self._pool, waits=self._waits, keys=self._keys)
         result = await probe.run()
         if self._observe is not None and probe.reader is not None:
             self._observe(target, probe.reader.arrivals)

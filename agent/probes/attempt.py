@@ -1,7 +1,8 @@
 """One attempt while it runs: the moments that it passed, how long it may still wait, and for what."""
 
 import asyncio
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import msgspec
 
@@ -21,6 +22,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
     http: HttpConnection
     address: Address
+    looked_up_ns: int
+    """When the name was last asked for."""
     handshake_seconds: float | None
     """None when a SYN was sent twice: that measures a timer, not the way."""
     retransmits: int
@@ -38,13 +41,30 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deadline:
-    """The moment by which the next thing must have come, inside an `asyncio.timeout`."""
+    """The moment by which the next thing must have come; as a context it ends what is inside by a TimeoutError.
 
-    def __init__(self, watch: asyncio.Timeout, *, total_seconds: float) -> None:
-        self._watch = watch
+    Each token moves it on: the timer is left where it is, and looks when it fires whether the moment came.
+    """
+
+    def __init__(self, *, total_seconds: float) -> None:
+        self._watch = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
         self._total_seconds = total_seconds
-        self._total_at = asyncio.get_running_loop().time() + total_seconds
-        self._failure = Failure(Outcome.TIMEOUT_TOTAL, "nothing was awaited")
+        self._total_at = self._loop.time() + total_seconds
+        self._awaited = (Outcome.TIMEOUT_TOTAL, "nothing was awaited", total_seconds)
+        self._at = self._total_at
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._watch.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._watch.__aexit__(kind, exc, trace)
 
     def expect(self, outcome: Outcome, what: str, *, seconds: float, since: float | None = None) -> None:
         """Wait at most `seconds` (from the loop's time `since`, or from now) for what `what` misses.
@@ -52,18 +72,30 @@ class Deadline:
         `outcome` says how the probe ends then; where the whole probe's timeout comes first it is `timeout_total`, but
         while a name, a connection or TLS is awaited, those have failed.
         """
-        at = (asyncio.get_running_loop().time() if since is None else since) + seconds
-        if at <= self._total_at:
-            self._failure = Failure(outcome, f"{what} within {seconds:g} s")
-        elif outcome in {Outcome.DNS, Outcome.CONNECT, Outcome.TLS}:
-            self._failure = Failure(outcome, f"{what} within {self._total_seconds:g} s, the probe's timeout")
-        else:
-            self._failure = Failure(Outcome.TIMEOUT_TOTAL, f"{what} within {self._total_seconds:g} s, the timeout")
-        self._watch.reschedule(min(at, self._total_at))
+        self._at = (self._loop.time() if since is None else since) + seconds
+        self._awaited = (outcome, what, seconds)
+        if self._timer is None or min(self._at, self._total_at) < self._timer.when():
+            self._wind()
 
     def failure(self) -> Failure:
         """Return what a TimeoutError means now."""
-        return self._failure
+        outcome, what, seconds = self._awaited
+        if self._at <= self._total_at:
+            return Failure(outcome, f"{what} within {seconds:g} s")
+        if outcome in {Outcome.DNS, Outcome.CONNECT, Outcome.TLS}:
+            return Failure(outcome, f"{what} within {self._total_seconds:g} s, the probe's timeout")
+        return Failure(Outcome.TIMEOUT_TOTAL, f"{what} within {self._total_seconds:g} s, the timeout")
+
+    def _wind(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(self._at, self._total_at), self._look)
+
+    def _look(self) -> None:
+        if self._loop.time() < min(self._at, self._total_at):
+            self._wind()
+        else:
+            self._watch.reschedule(self._loop.time())
 
 
 class Attempt:
@@ -83,7 +115,7 @@ class Attempt:
         self.flags: set[Flag] = set()
         self._moments: dict[str, int] = {}
         self._clocks: set[ClockSource] = set()
-        self._departed = ClockSource.USER
+        self._departures: set[ClockSource] = set()
 
     def mark(self, name: str, at_ns: int | None = None) -> None:
         """Set the mark `name` to `at_ns`, or to now."""
@@ -94,6 +126,11 @@ class Attempt:
         self._clocks.add(arrival.clock)
         self._moments[name] = arrival.at_ns
 
+    def timed_by(self, *, sent: ClockSource, received: ClockSource) -> None:
+        """Note whose clock timed a round trip: one that our own did makes the whole no better."""
+        self._departures.add(sent)
+        self._clocks.add(received)
+
     def mark_request(self, link: Link, *, answered_ns: int | None = None) -> None:
         """Mark when the request left, if it did; never after its answer came, however late we were told.
 
@@ -102,7 +139,7 @@ class Attempt:
         departure = link.http.departure
         if departure is None or departure.started_ns is None:
             return
-        self._departed = departure.clock
+        self._departures = {departure.clock}
         started_ns, sent_ns = departure.started_ns, departure.sent_ns
         self.mark("request_started", started_ns)
         if sent_ns is not None:
@@ -123,7 +160,7 @@ class Attempt:
     def _clock_source(self) -> ClockSource:
         if self._clocks != {ClockSource.KERNEL}:
             return ClockSource.USER
-        return ClockSource.KERNEL if self._departed is ClockSource.KERNEL else ClockSource.KERNEL_RECEIVE
+        return ClockSource.KERNEL if self._departures == {ClockSource.KERNEL} else ClockSource.KERNEL_RECEIVE
 
     def result(self, failure: Failure | None = None) -> Result:
         """Return the result without its values: `failure` says how it ended, None means well."""
@@ -160,11 +197,12 @@ async def open_link(origin: Origin, attempt: Attempt, deadline: Deadline) -> Lin
     stream: Stream = lower
     if origin.scheme == "https":
         deadline.expect(Outcome.TLS, f"no end of the TLS handshake with {address}", seconds=PHASE_SECONDS)
-        stream = await secure(lower, origin)
+        stream = await secure(lower, origin, http2=attempt.target.http2)
         attempt.mark("tls")
     return Link(
         http=HttpConnection(stream, origin),
         address=address,
+        looked_up_ns=dialled_ns,
         handshake_seconds=None if retransmits else (open_ns - dialled_ns) / 1e9,
         retransmits=retransmits,
     )
@@ -173,7 +211,7 @@ async def open_link(origin: Origin, attempt: Attempt, deadline: Deadline) -> Lin
 async def find_address(origin: Origin, attempt: Attempt, deadline: Deadline) -> Address:
     """Look the host up, marking it. Raises Failure (dns)."""
     deadline.expect(Outcome.DNS, f"no address for {origin.host}", seconds=PHASE_SECONDS)
-    address = await resolve(origin)
+    address = await resolve(origin, ip_version=attempt.target.ip_version)
     if address.looked_up:
         attempt.mark("dns")
     attempt.address = address

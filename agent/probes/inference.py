@@ -10,24 +10,29 @@ came, which are to be paid for. Neither key nor prompt nor answer ever stands in
 """
 
 import asyncio
+import json
 import math
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
 from agent.clock import Clock
-from agent.errors import AgentError
 from agent.probes.attempt import Attempt, Deadline, Link, open_link
+from agent.probes.keyring import KeyRing
 from agent.probes.pool import Pool
 from agent.probes.reading import StreamReader
-from agent.probes.status import check_answer
+from agent.probes.status import check_answer, outcome_of
+from agent.probes.waits import WAIT_STATUSES, Waits
 from agent.providers import PROVIDERS, Ask, Request, WireFormat
-from agent.servertiming import Told, better, judge, region_by_headers, told_by_headers
+from agent.retryafter import asked_wait_seconds
+from agent.servertiming import WORDED, Told, better, judge, region_by_headers, told_by_headers
 from agent.timeline import Usage, count_tokens, pace
 from agent.transport import Answer, Failure, Origin, parse_origin
-from isochrone.config import ApiKey, Assignment, InferenceOptions
+from isochrone.config import Assignment, InferenceOptions
 from isochrone.marks import Components, answer_ttft_seconds, components, setup_seconds, ttft_seconds
 from isochrone.outcome import Connection, Flag, Outcome, Prober
 from isochrone.result import Result
@@ -39,12 +44,13 @@ NONCE_BYTES: Final = 8
 class InferenceProbe:
     """One attempt."""
 
-    def __init__(self, target: Assignment, *, clock: Clock, pool: Pool, resolve_key: Callable[[ApiKey], str]) -> None:
+    def __init__(self, target: Assignment, *, clock: Clock, pool: Pool, waits: Waits, keys: KeyRing) -> None:
         self._target = target
         self._options = target.options.inference or InferenceOptions()
         self._wire = PROVIDERS[target.provider] if target.provider is not None else None
         self._pool = pool
-        self._resolve_key = resolve_key
+        self._waits = waits
+        self._keys = keys
         self._attempt = Attempt(target, Prober.INFERENCE, clock=clock)
         self._reader: StreamReader | None = None
         self._link: Link | None = None
@@ -56,8 +62,7 @@ class InferenceProbe:
     async def run(self) -> Result:
         """Return what was found; whatever the endpoint does is an outcome."""
         try:
-            async with asyncio.timeout(None) as watch:
-                deadline = Deadline(watch, total_seconds=self._target.options.timeout)
+            async with Deadline(total_seconds=self._target.options.timeout) as deadline:
                 await self._measure(deadline)
             return self._good()
         except TimeoutError:
@@ -74,14 +79,13 @@ class InferenceProbe:
 
     async def _measure(self, deadline: Deadline) -> None:
         request = self._request()
-        try:
-            origin = parse_origin(request.url)
-        except ValueError as exc:
-            raise Failure(Outcome.OTHER, str(exc)) from exc
+        origin = self._origin(request.url)
+        self._waits.check((self._target.endpoint, str(origin)), now_ns=self._attempt.clock.monotonic_ns())
         self._link = await self._connect(origin, deadline)
         answer = await self._ask(self._link, request, deadline)
         try:
-            await check_answer(answer, self._wire_format.framing)
+            wait_seconds = self._heed(answer, origin)
+            await check_answer(answer, self._wire_format.framing, wait_seconds=wait_seconds)
             await self._stream(answer, deadline)
         finally:
             await answer.close()
@@ -96,10 +100,8 @@ class InferenceProbe:
         prompt = f"{secrets.token_hex(NONCE_BYTES)} {QUESTION}"
         key = None
         if self._target.api_key is not None:
-            try:
-                key = self._resolve_key(self._target.api_key)
-            except AgentError as exc:
-                raise Failure(Outcome.AUTH, str(exc)) from exc
+            self._origin(self._target.url)  # before the key is read: what is refused tells nothing of it
+            key = self._keys.read(self._target.api_key)
             self._secrets.extend(self._wire_format.secrets(key))
         self._secrets.append(prompt)
         try:
@@ -108,10 +110,30 @@ class InferenceProbe:
         except ValueError as exc:
             raise Failure(Outcome.OTHER, str(exc)) from exc
 
+    def _origin(self, url: str) -> Origin:
+        """Return where `url` points. Raises Failure where nothing can be dialled, or the key must not go."""
+        try:
+            origin = parse_origin(url)
+        except ValueError as exc:
+            raise Failure(Outcome.OTHER, str(exc)) from exc
+        if self._target.api_key is not None:
+            self._keys.check(self._target.api_key, str(origin))
+        return origin
+
+    def _heed(self, answer: Answer, origin: Origin) -> float | None:
+        """Return the seconds that the answer asks to wait, if any; later probes are held to those of a refusal."""
+        seconds = asked_wait_seconds(answer.headers, now=self._attempt.clock.utc_now())
+        if seconds is not None and answer.status in WAIT_STATUSES:
+            now_ns = self._attempt.clock.monotonic_ns()
+            until_ns = now_ns + round(seconds * 1e9)
+            key = (self._target.endpoint, str(origin))
+            self._waits.note(key, outcome_of(answer.status), until_ns=until_ns, now_ns=now_ns)
+        return seconds
+
     async def _connect(self, origin: Origin, deadline: Deadline) -> Link:
         """Return a connection; a warm one stands before the clock starts, opened now if none was kept."""
         attempt, warm = self._attempt, self._options.connection is Connection.WARM
-        link = self._pool.take(self._target) if warm else None
+        link = await self._pool.take(self._target, origin) if warm else None
         if link is None:
             attempt.connection = Connection.COLD
             attempt.origin_ns = attempt.clock.monotonic_ns()
@@ -135,8 +157,10 @@ class InferenceProbe:
         finally:
             self._begin(link)
         attempt.http_status = answer.status
-        attempt.served_region = region_by_headers(answer.headers)
-        self._told = told_by_headers(answer.headers)
+        worded = {name: self._clean(value) for name, value in answer.headers.items() if name in WORDED}
+        said = {**answer.headers, **worded}
+        attempt.served_region = region_by_headers(said)
+        self._told = told_by_headers(said)
         attempt.mark_arrival("headers", answer.complete)
         attempt.mark_request(link, answered_ns=answer.first.at_ns)
         return answer
@@ -149,11 +173,17 @@ class InferenceProbe:
 
     async def _stream(self, answer: Answer, deadline: Deadline) -> None:
         self._expect_by(deadline, Outcome.TIMEOUT_FIRST_TOKEN, "no token")
-        self._reader = StreamReader(self._wire_format, self._attempt, options=self._options, deadline=deadline)
+        self._reader = StreamReader(
+            self._wire_format, self._attempt, options=self._options, deadline=deadline, clean=self._clean
+        )
         await self._reader.read(answer)
 
     def _expect_by(self, deadline: Deadline, outcome: Outcome, what: str) -> None:
         deadline.expect(outcome, what, seconds=self._options.first_token_timeout, since=self._awaited_from)
+
+    def _clean(self, words: str) -> str:
+        """Hide what the endpoint repeats of the question; before anything is cut, for half a key would be missed."""
+        return without(self._secrets, words)
 
     def _late(self, deadline: Deadline) -> Result:
         reader = self._reader
@@ -166,10 +196,7 @@ class InferenceProbe:
         return self._good()
 
     def _failed(self, failure: Failure) -> Result:
-        words = failure.words
-        for secret in self._secrets:
-            words = words.replace(secret, "***") if secret else words
-        result = self._attempt.result(Failure(failure.outcome, words))
+        result = self._attempt.result(Failure(failure.outcome, self._clean(failure.words)))
         reader = self._reader
         if reader is None or (not reader.arrivals and reader.usage == Usage()):
             return result
@@ -217,6 +244,13 @@ class InferenceProbe:
             self._pool.keep(self._target, link)
         else:
             link.http.close()
+
+
+def without(hidden: Iterable[str], words: str) -> str:
+    """Return `words` with stars for what is hidden, as it stands or as a URL, JSON or a representation has it."""
+    forms = {form for text in hidden for form in (text, quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])}
+    pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True) if form)
+    return re.sub(pattern, "***", words, flags=re.IGNORECASE) if pattern else words
 
 
 def add_up(parts: Components, duration_seconds: float | None) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -18,10 +18,8 @@ from isochrone.config import InferenceOptions
 from isochrone.names import printable
 from isochrone.outcome import ClockSource, Outcome
 
-FRAMED: Final = frozenset({"transfer-encoding", "content-length"})
-"""Header fields of an answer whose end can be told from a cut."""
-DRAIN_SECONDS: Final = 0.25
-"""How long the end of the body may take after [DONE]: then the connection can be used again."""
+DRAIN_SECONDS: Final = 1.0
+"""How long the end of the body may take after [DONE], sent again if it was lost: then the connection can be used."""
 PIECE_BYTES: Final = 4 * 1024
 """Parsed at once: the smallest events take 3 ms for so many bytes."""
 
@@ -29,11 +27,20 @@ PIECE_BYTES: Final = 4 * 1024
 class StreamReader:
     """Follows a stream to its end. Good is only a stream with a terminal marker and at least one token."""
 
-    def __init__(self, wire: WireFormat, attempt: Attempt, *, options: InferenceOptions, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        wire: WireFormat,
+        attempt: Attempt,
+        *,
+        options: InferenceOptions,
+        deadline: Deadline,
+        clean: Callable[[str], str] = str,
+    ) -> None:
         self._wire = wire
         self._attempt = attempt
         self._options = options
         self._deadline = deadline
+        self._clean = clean
         self._parser = wire.framing.parser()
         self._last: Arrival | None = None
         self._may_be_exact = False
@@ -48,8 +55,9 @@ class StreamReader:
         """Read to the terminal marker or the close. Raises Failure when the stream is not good."""
         try:
             await self._follow(answer)
-        except Failure:
-            if not self.finished:  # cut between the model's end and [DONE]: everything had come
+        except Failure as exc:
+            # Cut between the model's end and [DONE]: everything had come. An error there is one all the same.
+            if not self.finished or exc.outcome is not Outcome.TRUNCATED:
                 raise
         else:
             self._close(answer)
@@ -57,7 +65,7 @@ class StreamReader:
 
     def check(self) -> None:
         """Set the mark `end`; raise Failure unless the stream is good as it stands."""
-        if not self.finished and not self.done and self.arrivals:
+        if not self.finished and self.arrivals:
             raise Failure(
                 Outcome.TRUNCATED, f"the stream ended without {self._wire.ending or 'a framed end of its body'}"
             )
@@ -91,7 +99,7 @@ class StreamReader:
             await answer.breathe()
 
     def _end_read(self) -> None:
-        """Call the moment of a token exact that came last in its read, and ended with it: it came with the last segment."""
+        """Call a token exact that came last in its read, and ended with it: it came with the last segment."""
         if self._may_be_exact and self._parser.between():
             self.arrivals[-1] = msgspec.structs.replace(self.arrivals[-1], bound_ns=0)
         self._may_be_exact = False
@@ -102,7 +110,7 @@ class StreamReader:
         for event in self._parser.finish():
             self._take(event, answer.end)
         if self._wire.ending is None:
-            self.finished = not FRAMED.isdisjoint(answer.headers)
+            self.finished = answer.framed
         self._last = answer.end
 
     def _take(self, event: Event, arrival: Arrival) -> None:
@@ -131,7 +139,7 @@ class StreamReader:
         if reading.told is not None:
             self.told = better(reading.told, self.told)
         if reading.region is not None:
-            self._attempt.served_region = printable(reading.region, limit=MAX_REGION)
+            self._attempt.served_region = printable(self._clean(reading.region), limit=MAX_REGION)
 
     def _take_token(self, reading: Reading, arrival: Arrival) -> None:
         attempt = self._attempt

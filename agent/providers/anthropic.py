@@ -6,7 +6,8 @@ Rules:
   redacted thought with which a `content_block_start` begins;
 - a `stop_reason` in `message_delta` is the model's end, `message_stop` the stream's;
 - usage comes in two parts: input in `message_start`, output (cumulative) in `message_delta`, input perhaps again;
-- input tokens that a cache held are counted apart from the others: their sum is the input.
+- input tokens that a cache held are counted apart from the others: their sum is the input (where `message_delta`
+  repeats the others alone, the greater sum stands).
 """
 
 from typing import Final

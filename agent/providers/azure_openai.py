@@ -31,7 +31,8 @@ def _url(ask: Ask) -> str:
     path = parts.path
     if not path.endswith(PATH):
         named = _DEPLOYMENTS in path or path.endswith(_COMPATIBLE)
-        path += PATH if named else f"{_DEPLOYMENTS}{quote(ask.model, safe='')}{PATH}"
+        base = path if named else f"{path.removesuffix('/openai')}{_DEPLOYMENTS}{quote(ask.model, safe='')}"
+        path = base + PATH
     query = parts.query
     if _COMPATIBLE not in path and "api-version" not in parse_qs(query):
         query = "&".join(part for part in (query, f"api-version={API_VERSION}") if part)

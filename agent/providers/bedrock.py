@@ -117,7 +117,7 @@ def _event(name: str, payload: Payload) -> Reading:
 def _delta(delta: Payload) -> Reading:
     return Reading(
         answer=text_of(delta, "text") is not None,
-        reasoning=text_of(inner(delta, "reasoningContent"), "text") is not None,
+        reasoning=text_of(inner(delta, "reasoningContent"), "text", "redactedContent") is not None,
         tool=text_of(inner(delta, "toolUse"), "input") is not None,
     )
 

@@ -6,7 +6,7 @@ Rules:
 - a key goes into `x-goog-api-key`; on Vertex, and where it is an OAuth token (`ya29.`), it is a bearer token;
 - a token is a part with text (`thought` tells its channel) or a call of a function; chunks hold many tokens;
 - a `finishReason` ends a good stream, and nothing follows it but the close; a blocked prompt is a failure;
-- thoughts are counted apart from the candidates: their sum is the output.
+- thoughts are counted apart from the candidates: their sum is the output (a count of 0 is left out).
 """
 
 import re
@@ -104,9 +104,9 @@ def _reason(holder: Payload, name: str) -> str | None:
 def _usage(counts: Payload) -> Usage | None:
     if not counts:
         return None
-    thought = count(counts, "thoughtsTokenCount")
+    drawn, thought = count(counts, "candidatesTokenCount"), count(counts, "thoughtsTokenCount")
     return Usage(
-        output=total(count(counts, "candidatesTokenCount"), thought),
+        output=total(drawn, thought) if drawn is not None else thought,
         input=count(counts, "promptTokenCount"),
         cached_input=count(counts, "cachedContentTokenCount"),
         reasoning=thought,

@@ -5,7 +5,9 @@ Rules:
 - role alone, empty text, no choices (Azure's filter, the usage chunk), no `delta`: no token;
 - `finish_reason` and `[DONE]` end a good stream, at the length limit too;
 - `usage` may come in its own chunk, with the last, on every one, or in `x_groq`;
-- a top-level `error`, or an event named so, is a failure after HTTP 200.
+- text may come as a list of parts (Mistral's thoughts do);
+- a top-level `error`, or an event named so, is a failure after HTTP 200; so is a choice's `error` (OpenRouter), or
+  its `finish_reason` `error` or `abort` (OpenRouter, vLLM, SGLang).
 """
 
 from typing import Final
@@ -20,17 +22,20 @@ from agent.providers.wire import (
     Request,
     bearer,
     count,
+    error_words,
     inner,
     objects,
     post,
     read_json,
     stream_url,
+    text_of,
 )
 from agent.servertiming import told_by_openai
 from agent.timeline import Usage
 
 PATH: Final = "/chat/completions"
 ENDING: Final = "finish_reason or [DONE]"
+_FAILED: Final = frozenset({"error", "abort"})
 
 
 def request(ask: Ask) -> Request:
@@ -63,7 +68,7 @@ def is_official(url: str) -> bool:
 
 def interpret(event: Event) -> Reading:
     """Return what `event` says."""
-    return read_json(event, _chunk)
+    return read_json(event, _chunk, done_is_good=True)
 
 
 def usage(payload: Payload) -> Usage | None:
@@ -91,15 +96,39 @@ def _chunk(payload: Payload) -> Reading:
     choices = objects(payload, "choices")
     deltas = [inner(choice, "delta") for choice in choices]
     return Reading(
-        answer=any(_text(delta, "content", "refusal") for delta in deltas),
-        reasoning=any(_text(delta, "reasoning_content", "reasoning") for delta in deltas),
-        tool=any(delta.get("tool_calls") or delta.get("function_call") for delta in deltas),
-        finished=any(choice.get("finish_reason") for choice in choices),
+        answer=any(text_of(delta, "content", "refusal") or _parts(delta, "text") for delta in deltas),
+        reasoning=any(
+            text_of(delta, "reasoning_content", "reasoning") or _parts(delta, "thinking") for delta in deltas
+        ),
+        tool=any(_calls(delta) for delta in deltas),
+        finished=finished(choices),
         usage=usage(payload),
         told=told_by_openai(payload),
+        error=failure(choices),
     )
 
 
-def _text(delta: Payload, *names: str) -> bool:
-    """Tell whether one of the fields holds text (some servers send lists of parts)."""
-    return any(isinstance(value := delta.get(name), str | list) and len(value) > 0 for name in names)
+def finished(choices: list[Payload]) -> bool:
+    """Return whether the model came to its end."""
+    return any(text_of(choice, "finish_reason") for choice in choices)
+
+
+def failure(choices: list[Payload]) -> str | None:
+    """Return the words of the choice that failed, if one did."""
+    for choice in choices:
+        words, reason = error_words(choice), text_of(choice, "finish_reason")
+        if words is not None or reason in _FAILED:
+            return words or f"the model's end is {reason}"
+    return None
+
+
+def _parts(delta: Payload, kind: str) -> bool:
+    """Tell whether `content` is a list with a part of this kind that is not empty."""
+    return any(bool(part.get(kind)) for part in objects(delta, "content"))
+
+
+def _calls(delta: Payload) -> bool:
+    """Tell whether a tool is named or its arguments go on; some servers end a call with empty ones."""
+    calls = [inner(call, holder) for call in objects(delta, "tool_calls") for holder in ("function", "custom")]
+    calls.append(inner(delta, "function_call"))
+    return any(text_of(call, "name", "arguments", "input") or inner(call, "arguments") for call in calls)

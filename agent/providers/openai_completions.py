@@ -6,7 +6,7 @@ Rules: a token is a non-empty `text` in any choice; usage, ending and errors are
 from typing import Final
 
 from agent.framing import Event
-from agent.providers.openai import is_official, stream_options, usage
+from agent.providers.openai import failure, finished, is_official, stream_options, usage
 from agent.providers.wire import Ask, Payload, Reading, Request, bearer, objects, post, read_json, stream_url, text_of
 from agent.servertiming import told_by_openai
 
@@ -28,14 +28,15 @@ def request(ask: Ask) -> Request:
 
 def interpret(event: Event) -> Reading:
     """Return what `event` says."""
-    return read_json(event, _chunk)
+    return read_json(event, _chunk, done_is_good=True)
 
 
 def _chunk(payload: Payload) -> Reading:
     choices = objects(payload, "choices")
     return Reading(
         answer=any(text_of(choice, "text") for choice in choices),
-        finished=any(choice.get("finish_reason") for choice in choices),
+        finished=finished(choices),
         usage=usage(payload),
         told=told_by_openai(payload),
+        error=failure(choices),
     )

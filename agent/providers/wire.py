@@ -6,7 +6,7 @@ Below stands what the formats share: keys in headers, URLs, counts, errors, JSON
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeGuard
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -20,8 +20,12 @@ from isochrone.config import Assignment, InferenceOptions
 Payload = dict[str, object]
 
 DONE: Final = "[DONE]"
+ERROR: Final = "error"
 NO_REASON: Final = "the provider named no reason"
 MAX_COUNT: Final = 2**31 - 1
+MAX_OBJECTS: Final = 64
+"""Choices, parts or calls that are looked at in one event: a list of 300,000 would hold the agent for 5 s."""
+_WORDS: Final = ("message", "Message", "code")
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,14 +133,16 @@ def split_base(base: str) -> SplitResult:
     return parts._replace(path=parts.path.rstrip("/"), fragment="")
 
 
-def read_json(event: Event, read: Callable[[Payload], Reading]) -> Reading:
+def read_json(event: Event, read: Callable[[Payload], Reading], *, done_is_good: bool = False) -> Reading:
     """Return what `read` makes of the event's JSON object. Every format's failures are known here.
 
-    A top-level `error` (alone in a list, too), an event named so, and a fault of the framing fail the stream.
+    A top-level `error` (alone in a list, too), an event named so, an object that calls itself one, and a fault of the
+    framing fail the stream. `[DONE]` ends a good stream only where the format has it (`done_is_good`): proxies add it
+    to others, cut ones as well.
     """
-    if event.data.strip() == DONE:
-        return Reading(done=True)
     failed = event.fault or event.name == "error"
+    if event.data.strip() == DONE and not failed:
+        return Reading(done=True, finished=done_is_good)
     try:
         payload = json.loads(event.data)
     except (ValueError, RecursionError):
@@ -146,8 +152,8 @@ def read_json(event: Event, read: Callable[[Payload], Reading]) -> Reading:
     if not isinstance(payload, dict):
         return Reading(error=_named(event, NO_REASON)) if failed else Reading()
     words = error_words(payload)
-    if failed:
-        return Reading(error=_named(event, words or text_of(payload, "message", "Message") or NO_REASON))
+    if failed or ERROR in {text_of(payload, "type"), text_of(payload, "object")}:
+        return Reading(error=_named(event, words or text_of(payload, *_WORDS) or NO_REASON))
     return read(payload) if words is None else Reading(error=words)
 
 
@@ -167,12 +173,14 @@ def error_text(body: bytes) -> str | None:
 def error_words(payload: Payload) -> str | None:
     """Return the words of the top-level `error`; None where it holds none."""
     error = payload.get("error")
-    if error is None or error is False:
+    if error is None or error is False or error == "":
         return None
+    if isinstance(error, list) and error:
+        error = error[0]
     if not isinstance(error, dict):
         return str(error)
     words = error.get("message") or error.get("code") or error.get("type")
-    return str(words) if words is not None else NO_REASON
+    return str(words) if words else NO_REASON
 
 
 def text_of(holder: object, *names: str) -> str | None:
@@ -191,17 +199,17 @@ def inner(holder: object, *path: str) -> Payload:
 
 
 def objects(holder: object, name: str) -> list[Payload]:
-    """Return the objects in the list `name`; none where there is no list."""
+    """Return the objects among the first `MAX_OBJECTS` of the list `name`; none where there is no list."""
     values = holder.get(name) if isinstance(holder, dict) else None
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+    return [value for value in values[:MAX_OBJECTS] if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 def count(holder: object, *names: str) -> int | None:
     """Return the first of the fields that is a count; None where there is none."""
     for name in names:
         value = holder.get(name) if isinstance(holder, dict) else None
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
-            return value
+        if _is_count(value):
+            return int(value)
     return None
 
 
@@ -210,6 +218,13 @@ def total(*counts: int | None) -> int | None:
     if counts[0] is None:
         return None
     return min(MAX_COUNT, sum(value for value in counts if value is not None))
+
+
+def _is_count(value: object) -> TypeGuard[int | float]:
+    """Tell whether it is one: Cohere counts in floats, text and booleans are none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 <= value <= MAX_COUNT and value == int(value)
 
 
 def _named(event: Event, words: str) -> str:

@@ -12,19 +12,18 @@
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from agent.retryafter import retry_after_seconds
 from isochrone.batch import Ack
 from isochrone.names import printable
 from isochrone.wire import WireError, decode_ack
 
-MAX_RETRY_AFTER_SECONDS: Final = 3_600.0
 PROBLEM_TYPE: Final = "application/problem+json"  # RFC 9457
 
 _OK: Final = 200
@@ -91,21 +90,6 @@ def action(answer: Answered, batch_id: UUID, *, now: datetime) -> Action:
         wait = retry_after_seconds(answer.headers.get("retry-after"), now=now)
         return Action(verb=Verb.RETRY, reason=reason, retry_after_seconds=wait)
     return Action(verb=Verb.RETRY, reason=reason)
-
-
-def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
-    """Return the seconds that Retry-After asks for (RFC 9110 10.2.3), at most an hour; None for nonsense."""
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text[:12]), MAX_RETRY_AFTER_SECONDS)
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # OverflowError: a year or an offset beyond any C integer
-        return None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return min(max(0.0, (moment - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
 
 
 def _acknowledgement(body: bytes, batch_id: UUID) -> Action:

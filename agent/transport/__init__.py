@@ -7,13 +7,15 @@ Foreign errors become `Failure` here, once.
 """
 
 from agent.config import Origin, parse_origin
+from agent.transport.arrival import Arrival
 from agent.transport.collector import CollectorClient, Response
+from agent.transport.departure import Departure
 from agent.transport.dial import Address, Stream, connect, resolve, secure
 from agent.transport.failure import Failure
 from agent.transport.http import Answer, Chunk, HttpConnection, prepare
+from agent.transport.icmp import EchoSocket
 from agent.transport.loop import AgentLoop
-from agent.transport.stream import Arrival, Departure
-from agent.transport.tls import tls_context
+from agent.transport.tls import TlsStream, tls_context
 
 __all__ = [
     "Address",
@@ -23,11 +25,13 @@ __all__ = [
     "Chunk",
     "CollectorClient",
     "Departure",
+    "EchoSocket",
     "Failure",
     "HttpConnection",
     "Origin",
     "Response",
     "Stream",
+    "TlsStream",
     "connect",
     "parse_origin",
     "prepare",

@@ -1,11 +1,14 @@
-"""HTTP/1.1 over one connection of ours: httpcore speaks it, the stream below tells when each piece came.
+"""HTTP over one connection of ours: httpcore speaks it, the stream below tells when each piece came.
+
+HTTP/1.1, or HTTP/2 where TLS agreed on it: there the answer's first byte is that of its head, since the server may send
+frames of its own before anybody asks.
 
 Bounds, of what came over the wire: 128 KiB until the head is complete (interim answers included; one head at most
 100 KiB, says h11) and 128 fields; 16 MiB in all. No redirect is followed, no encoding asked for.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import aclosing
 from typing import Final, cast
 
@@ -13,9 +16,11 @@ import httpcore
 import msgspec
 
 from agent.config import Origin
+from agent.transport.arrival import Arrival
+from agent.transport.departure import Departure
 from agent.transport.dial import Stream
 from agent.transport.failure import Failure, why
-from agent.transport.stream import Arrival, Departure
+from agent.transport.tls import HTTP2, TlsStream
 from isochrone.outcome import ClockSource, Outcome
 
 MAX_HEAD_BYTES: Final = 128 * 1024
@@ -24,6 +29,10 @@ HEAD_READ_BYTES: Final = 8 * 1024
 """Read at once before the head is complete: httpcore takes all interim answers of one read without a pause (20 ms)."""
 MAX_HEADERS: Final = 128
 USER_AGENT: Final = "isochrone-agent"
+FRAMED: Final = frozenset({"transfer-encoding", "content-length"})
+"""Header fields of an HTTP/1.1 answer whose end can be told from a cut."""
+_CUT: Final = ("peer closed", "without sending a response", "Server disconnected", "StreamReset")
+"""What httpcore says of a connection that ended (h11's words and its own), or of a stream of HTTP/2."""
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -54,7 +63,7 @@ class _Held(httpcore.AsyncNetworkStream):
         return self._request
 
     def expect_request(self) -> None:
-        self._held, self._request, self._requested, self._written_since = b"", None, False, False
+        self._request, self._requested, self._written_since = None, False, False
         self.first = None
         self._received, self._in_head = 0, True
 
@@ -80,6 +89,7 @@ class _Held(httpcore.AsyncNetworkStream):
         whole, self._held = self._held, b""
         if not whole:
             return
+        self._request = self.departure  # the last chance to learn it: HTTP/2 acknowledges while it reads
         try:
             # A server may answer and close before it has read the request: then that answer is read.
             with contextlib.suppress(OSError):
@@ -104,8 +114,11 @@ class Answer(msgspec.Struct, kw_only=True):
     """Its first byte."""
     complete: Arrival
     """The end of its head."""
+    framed: bool
+    """Its end can be told from a cut."""
     _response: httpcore.Response
     _held: _Held
+    _faults: tuple[type[Exception], ...]
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """Yield the body's pieces as they come; raises Failure (truncated, protocol) when it does not come whole."""
@@ -114,8 +127,8 @@ class Answer(msgspec.Struct, kw_only=True):
                 async for data in pieces:
                     yield Chunk(data=data, arrival=self._held.lower.arrival or self.complete)
                     await self.breathe()
-        except httpcore.RemoteProtocolError as exc:
-            if "peer closed" in str(exc):
+        except self._faults as exc:
+            if any(words in str(exc) for words in _CUT):
                 raise Failure(Outcome.TRUNCATED, "the connection was closed in the middle of the answer") from exc
             raise Failure(Outcome.PROTOCOL, f"the answer breaks HTTP: {why(exc)}") from exc
         except OSError as exc:
@@ -163,7 +176,13 @@ class HttpConnection:
         self._held = _Held(stream)
         self._origin = httpcore.Origin(origin.scheme.encode(), origin.host.encode(), origin.port)
         self._authority = origin.authority
-        self._http = httpcore.AsyncHTTP11Connection(origin=self._origin, stream=self._held)
+        self._http2 = isinstance(stream, TlsStream) and stream.protocol == HTTP2
+        self._http: httpcore.AsyncHTTP11Connection | httpcore.AsyncHTTP2Connection
+        self._faults: tuple[type[Exception], ...] = (httpcore.RemoteProtocolError,)
+        if self._http2:
+            self._http, self._faults, self._harmless = _speak_http2(self._origin, self._held)
+        else:
+            self._http = httpcore.AsyncHTTP11Connection(origin=self._origin, stream=self._held)
 
     @property
     def departure(self) -> Departure | None:
@@ -171,8 +190,15 @@ class HttpConnection:
         return self._held.departure
 
     def usable(self) -> bool:
-        """Return whether another request can be made: the last answer was read whole and the server still listens."""
-        return self._http.is_idle() and self.stream.alive()
+        """Return whether another request can be made: the last answer was read whole and the server still listens.
+
+        Bytes that came after the answer, in the same read, would be taken as the next one.
+        """
+        if isinstance(self._http, httpcore.AsyncHTTP11Connection):
+            left_over, _ = self._http._h11_state.trailing_data  # noqa: SLF001  httpcore tells of it nowhere else
+            return self._http.is_idle() and not left_over and self.stream.alive()
+        is_open = self._http.is_idle() and self._http.is_available()
+        return is_open and isinstance(self.stream, TlsStream) and self.stream.alive(self._harmless)
 
     async def request(self, method: str, target: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Send one request and return the head of its answer. Raises Failure (protocol, connect)."""
@@ -186,10 +212,12 @@ class HttpConnection:
         try:
             request = httpcore.Request(method, url, headers=list(fields.items()), content=body)
             response = await self._http.handle_async_request(request)
-        except httpcore.LocalProtocolError:
+        except httpcore.LocalProtocolError as exc:
+            if self._http2:
+                raise Failure(Outcome.PROTOCOL, f"the answer breaks HTTP/2: {why(exc)}") from exc
             # Its text quotes the header that it refuses, which may be the key.
             raise Failure(Outcome.OTHER, "the request cannot be written: a header holds control characters") from None
-        except httpcore.RemoteProtocolError as exc:
+        except self._faults as exc:
             raise Failure(Outcome.PROTOCOL, _protocol_words(exc)) from exc
         except (OSError, httpcore.NetworkError) as exc:
             raise Failure(Outcome.CONNECT, f"the connection broke before an answer: {why(exc)}") from exc
@@ -200,7 +228,8 @@ class HttpConnection:
         self.stream.close()
 
     async def _answer(self, response: httpcore.Response) -> Answer:
-        complete, first = self.stream.arrival, self._held.first
+        complete = self.stream.arrival
+        first = complete if self._http2 else self._held.first
         self._held.expect_body()
         if complete is None or first is None or len(response.headers) > MAX_HEADERS:
             await response.aclose()
@@ -215,13 +244,25 @@ class HttpConnection:
             headers=headers,
             first=first,
             complete=complete,
+            framed=self._http2 or not FRAMED.isdisjoint(headers),
             _response=response,
             _held=self._held,
+            _faults=self._faults,
         )
 
 
+def _speak_http2(
+    origin: httpcore.Origin, stream: httpcore.AsyncNetworkStream
+) -> tuple[httpcore.AsyncHTTP2Connection, tuple[type[Exception], ...], Callable[[bytes], bool]]:
+    try:
+        from agent.transport import http2  # noqa: PLC0415  agents without such an endpoint do without the package
+    except ImportError as exc:
+        raise Failure(Outcome.OTHER, "HTTP/2 needs the package h2: pip install 'isochrone[agent,http2]'") from exc
+    return http2.connection(origin, stream), http2.FAULTS, http2.harmless
+
+
 def _protocol_words(exc: Exception) -> str:
-    if "without sending a response" in str(exc):
+    if any(words in str(exc) for words in _CUT):
         return "the server closed the connection without an answer"
     return f"the answer is not HTTP/1.1: {why(exc)}"
 

@@ -13,7 +13,9 @@ import contextlib
 import socket
 import struct
 import sys
-from typing import Final
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -38,6 +40,8 @@ _EXTENDED_ERROR: Final = struct.Struct("@IBBBBII")
 """struct sock_extended_err (linux/errqueue.h): errno, origin, type, code, pad, info, data."""
 _FROM_TIMESTAMPING: Final = 4
 """SO_EE_ORIGIN_TIMESTAMPING."""
+_FROM_PACKETS: Final = frozenset({2, 3})
+"""SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6."""
 _SENT: Final = 0
 """SCM_TSTAMP_SND: handed to the network device."""
 _ERROR_LEVELS: Final = frozenset({(0, 11), (41, 25)})
@@ -45,8 +49,12 @@ _ERROR_LEVELS: Final = frozenset({(0, 11), (41, 25)})
 _MSG_ERRQUEUE: Final = getattr(socket, "MSG_ERRQUEUE", 0)
 _RECEIVE_BYTES: Final = socket.CMSG_SPACE(_THREE_TIMESPECS) if hasattr(socket, "CMSG_SPACE") else 0
 _ERROR_BYTES: Final = 256
-_MOST_DEPARTURES: Final = 64
+_QUOTED_BYTES: Final = 64
+"""Of a packet that was refused; routers quote 8 bytes at least (RFC 792)."""
+_MOST_REPORTS: Final = 64
 """Read at once from the error queue: a bound, far above what one request leaves there."""
+_SOCKADDR_IN: Final = struct.Struct("@HH4s")
+_SOCKADDR_IN6: Final = struct.Struct("@HHI16s")
 
 # struct tcp_info (linux/tcp.h): offsets of u32 fields; only ever appended to.
 _TCPI_RTT: Final = 68
@@ -96,6 +104,25 @@ class Departure(msgspec.Struct, frozen=True, kw_only=True):
     """CLOCK_REALTIME."""
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A packet came that says why a datagram was not delivered."""
+
+    quoted: bytes
+    """The beginning of the datagram's own payload."""
+    kind: int
+    code: int
+    """Of ICMP or ICMPv6."""
+    sender: str | None
+    """Who says so."""
+
+
+class _Report(NamedTuple):
+    """One entry of an error queue."""
+
+    quoted: bytes
+    ancillary: list[tuple[int, int, bytes]]
+
+
 def ask_for_stamps(sock: socket.socket) -> bool:
     """Ask the kernel to stamp what arrives on `sock`, before it is connected; return whether it will.
 
@@ -125,18 +152,37 @@ def receive(sock: socket.socket, max_bytes: int) -> tuple[bytes, int | None]:
     return data, None
 
 
+def ask_for_refusals(sock: socket.socket) -> bool:
+    """Ask the kernel to keep what packets say against the datagrams of `sock`; return whether it will."""
+    if not _LINUX_64:
+        return False
+    level, option = (0, 11) if sock.family == socket.AF_INET else (41, 25)
+    return _set(sock, option, 1, level=level)
+
+
 def departures(sock: socket.socket) -> list[Departure]:
     """Return what the error queue of `sock` tells of departures, oldest first, and empty it."""
+    found = (_departure(report.ancillary) for report in _reports(sock, max_bytes=0))
+    return [departure for departure in found if departure is not None]
+
+
+def reports(sock: socket.socket) -> tuple[list[Departure], list[Refusal]]:
+    """Return what the error queue of a datagram socket tells, each oldest first, and empty it."""
+    left, refused = [], []
+    for report in _reports(sock, max_bytes=_QUOTED_BYTES):
+        departure, refusal = _departure(report.ancillary), _refusal(report)
+        left += [] if departure is None else [departure]
+        refused += [] if refusal is None else [refusal]
+    return left, refused
+
+
+def _reports(sock: socket.socket, *, max_bytes: int) -> Iterator[_Report]:
     if not _MSG_ERRQUEUE:
-        return []
-    found = []
+        return
     with contextlib.suppress(OSError):  # BlockingIOError: the queue is empty; others: so is the connection
-        for _ in range(_MOST_DEPARTURES):
-            _, ancillary, _, _ = sock.recvmsg(0, _ERROR_BYTES, _MSG_ERRQUEUE)
-            departure = _departure(ancillary)
-            if departure is not None:
-                found.append(departure)
-    return found
+        for _ in range(_MOST_REPORTS):
+            quoted, ancillary, _, _ = sock.recvmsg(max_bytes, _ERROR_BYTES, _MSG_ERRQUEUE)
+            yield _Report(quoted, ancillary)
 
 
 def tcp_info(sock: socket.socket) -> TcpInfo | None:
@@ -167,9 +213,9 @@ def segment_bytes(sock: socket.socket) -> int | None:
     return None if raw is None else _count(raw, _TCPI_SND_MSS) or None
 
 
-def _set(sock: socket.socket, option: int, value: int) -> bool:
+def _set(sock: socket.socket, option: int, value: int, *, level: int = socket.SOL_SOCKET) -> bool:
     try:
-        sock.setsockopt(socket.SOL_SOCKET, option, value)
+        sock.setsockopt(level, option, value)
     except OSError:
         return False
     return True
@@ -186,6 +232,25 @@ def _departure(ancillary: list[tuple[int, int, bytes]]) -> Departure | None:
     if stamp_ns is None or number is None:
         return None
     return Departure(number=number, stamp_ns=stamp_ns)
+
+
+def _refusal(report: _Report) -> Refusal | None:
+    for level, kind, value in report.ancillary:
+        if (level, kind) in _ERROR_LEVELS and len(value) >= _EXTENDED_ERROR.size:
+            _, origin, packet, code, _, _, _ = _EXTENDED_ERROR.unpack_from(value)
+            if origin in _FROM_PACKETS:
+                sender = _bare_address(value[_EXTENDED_ERROR.size :])
+                return Refusal(quoted=report.quoted, kind=packet, code=code, sender=sender)
+    return None
+
+
+def _bare_address(sockaddr: bytes) -> str | None:
+    for family, form in ((socket.AF_INET, _SOCKADDR_IN), (socket.AF_INET6, _SOCKADDR_IN6)):
+        if len(sockaddr) >= form.size:
+            found, *_, packed = form.unpack_from(sockaddr)
+            if found == family:
+                return str(ip_address(packed))
+    return None
 
 
 def _nanoseconds(value: bytes) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from isochrone.config import Targets
-from isochrone.configcheck.rules import findings
+from isochrone.configcheck.rules import findings, method_fault
 from isochrone.configcheck.shape import Path, Problem, ShapeChecker
 
 MAX_PROBLEMS: Final = 100
@@ -29,4 +29,4 @@ def check_targets(document: object, lines: Mapping[Path, int], name: str) -> Tar
     return sorted(checker.problems, key=lambda problem: problem.line or 0)[:MAX_PROBLEMS]
 
 
-__all__ = ["Path", "Problem", "check_targets"]
+__all__ = ["Path", "Problem", "check_targets", "method_fault"]

@@ -5,16 +5,17 @@ They look only at parts whose shape is good, so that one mistake is told once.
 
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
-from isochrone.config import Duration, Endpoint, InferenceOptions, Location, Module, Selector
+from isochrone.config import Duration, Endpoint, InferenceOptions, Location, Module, Selector, Site
 from isochrone.configcheck.shape import Path, closest
 from isochrone.durations import format_duration
 from isochrone.names import printable
-from isochrone.outcome import Prober
+from isochrone.outcome import Prober, RttMethod
 
 MAX_INTERVAL_SECONDS: Final = 86_400.0
 """One day: a rarer probe can hold no promise about a day."""
@@ -50,6 +51,7 @@ def findings(document: object, built: Mapping[Path, object]) -> Iterator[Finding
                 yield from _twice(path, part, names)
             case ((kind, _, "modules"), tuple()):
                 yield from _module_names(path, part, known)
+                yield from _methods(path, part, built)
                 yield from _site(path, part, built) if kind == "sites" else ()
 
 
@@ -65,6 +67,13 @@ def url_fault(url: str) -> str | None:
     if any(_SECRET_PARAMETER.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         return "carries what looks like a key in its query (not shown): name the key under api_key instead"
     return _address_fault(url, parts, port)
+
+
+def method_fault(url: str, module: Module) -> str | None:
+    """Return why `module` cannot measure the way to `url`, or None."""
+    if module.rtt is not None and module.rtt.method is RttMethod.TLS and urlsplit(url).scheme != "https":
+        return "measures by tls, and the url is http://: write https://, or take another method"
+    return None
 
 
 def _address_fault(url: str, parts: SplitResult, port: int | None) -> str | None:
@@ -86,6 +95,9 @@ def _part(path: Path, part: object) -> Iterator[Finding]:
             yield from _module(path, part)
         case (_, Endpoint()):
             yield from _endpoint(path, part)
+            yield from _ip_version(path, part)
+        case (_, Site()):
+            yield from _ip_version(path, part)
         case (_, Location()):
             yield from _location(path, part)
         case (_, Selector()):
@@ -152,8 +164,35 @@ def _endpoint(path: Path, endpoint: Endpoint) -> Iterator[Finding]:
     key, budget = endpoint.api_key, endpoint.budget
     if key is not None and key.env is not None and key.env.upper().startswith(RESERVED_ENVIRONMENT):
         yield Finding((*path, "api_key", "env"), f"{key.env!r} names a setting of the agent itself, not a key", key.env)
+    if endpoint.http2 and not endpoint.url.startswith("https:"):
+        yield Finding((*path, "http2"), "is agreed on by TLS: it takes an https:// url", "true")
     if budget is not None and budget.usd_per_day is not None and endpoint.price is None:
         yield Finding((*path, "budget", "usd_per_day"), "needs a price: {input_per_million, output_per_million}")
+
+
+def _ip_version(path: Path, item: Endpoint | Site) -> Iterator[Finding]:
+    version = _literal_version(item.url)
+    if item.ip_version is not None and version not in {None, item.ip_version}:
+        text = f"{item.ip_version} does not fit the address in the url, which is IPv{version}: leave it out"
+        yield Finding((*path, "ip_version"), text, str(item.ip_version))
+
+
+def _literal_version(url: str) -> int | None:
+    """Return the IP version of the address that stands in `url`; None: it names a host."""
+    try:
+        return ip_address(urlsplit(url).hostname or "").version
+    except ValueError:
+        return None
+
+
+def _methods(path: Path, names: tuple[str, ...], built: Mapping[Path, object]) -> Iterator[Finding]:
+    url = built.get((*path[:-1], "url"))
+    for index, name in enumerate(names):
+        module = built.get(("modules", name))
+        if isinstance(module, Module) and isinstance(url, str) and url_fault(url) is None:
+            fault = method_fault(url, module)
+            if fault is not None:
+                yield Finding((*path, index), f"{name!r} {fault}", name)
 
 
 def _site(path: Path, names: tuple[str, ...], built: Mapping[Path, object]) -> Iterator[Finding]:

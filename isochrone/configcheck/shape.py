@@ -188,6 +188,9 @@ def _leaf_message(value: object, kind: Any, text: str) -> str:  # noqa: ANN401  
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         known = [member.value for member in kind]
         return f"{shown(value)} is not available{closest(str(value), known)}; available: {', '.join(known)}"
+    if typing.get_origin(kind) is typing.Literal:
+        known = [str(choice) for choice in typing.get_args(kind)]
+        return f"{shown(value)} is not available; available: {', '.join(known)}"
     if kind is Duration:
         return text.partition(" - at ")[0]
     if any(getattr(meta, "pattern", None) == NAME_PATTERN for meta in typing.get_args(kind)):

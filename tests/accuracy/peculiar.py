@@ -6,6 +6,7 @@ from typing import Final
 
 from isochrone.config import Provider
 from isochrone.outcome import Flag, Outcome
+from tests.accuracy.compatible import ENDING, GOOD, PLAIN, WORDS_16, Table, chat_shapes, timing_shapes
 from tests.accuracy.dialects import (
     ANTHROPIC,
     BEDROCK,
@@ -23,6 +24,7 @@ from tests.accuracy.dialects import (
     TGI,
     WORDS,
     Dialect,
+    bedrock_metadata,
     chat,
     chat_usage,
     cohere_end,
@@ -34,20 +36,15 @@ from tests.accuracy.dialects import (
     typed,
 )
 from tests.accuracy.scripted import Play
-from tests.accuracy.shapes import CLOSE, FIRST, GAP, Expected, Shape, failed, good, stream
-
-WORDS_16: Final = [OPENAI.text(f"w{n} ") for n in range(OUTPUT)]
-ENDING: Final = OPENAI.ending(True)  # noqa: FBT003  with usage
-PLAIN: Final = stream(OPENAI, WORDS_16, ENDING)
-GOOD: Final = good(OPENAI)
+from tests.accuracy.shapes import CLOSE, FIRST, GAP, Shape, failed, good, stream
 
 
 def peculiar_shapes() -> Iterator[Shape]:
     """Yield them all."""
     for table, dialect in (
         (_bytes(), OPENAI),
-        (_chat(), OPENAI),
-        (_timing(), OPENAI),
+        (chat_shapes(), OPENAI),
+        (timing_shapes(), OPENAI),
         (_completions(), COMPLETIONS),
         (_responses(), RESPONSES),
         (_anthropic(), ANTHROPIC),
@@ -68,9 +65,6 @@ def peculiar_shapes() -> Iterator[Shape]:
         expected=expected,
         first_token_timeout=0.3,
     )
-
-
-Table = dict[str, tuple[Play, Expected]]
 
 
 def _translated(play: Play, old: bytes, new: bytes) -> Play:
@@ -104,6 +98,10 @@ def _bytes() -> Table:
             GOOD,
         ),
         "no [DONE]": (stream(OPENAI, WORDS_16, ENDING.replace(b"data: [DONE]\n\n", b"")), replace(GOOD, end=CLOSE)),
+        "error between the model's end and [DONE]": (
+            stream(OPENAI, WORDS_16, chat({}, "stop") + OPENAI.error + sse("[DONE]")),
+            failed(Outcome.STREAM_ERROR, WORDS, token=1),
+        ),
         "no finish_reason": (stream(OPENAI, WORDS_16, chat(None, usage=chat_usage()) + sse("[DONE]")), GOOD),
         "a line over 1 MiB": (Play(writes=[(FIRST, huge)], media=SSE), failed(Outcome.PROTOCOL, "longer than 1048576")),
         "not JSON": (Play(writes=[(FIRST, b"data: {\n\n")], media=SSE), failed(Outcome.PROTOCOL, "is not JSON")),
@@ -115,89 +113,6 @@ def _bytes() -> Table:
         "another provider's stream": (
             Play(writes=OLLAMA_PLAIN.writes, media=NDJSON),
             failed(Outcome.PROTOCOL, "application/x-ndjson came"),
-        ),
-    }
-
-
-def _chat() -> Table:
-    """Return what servers of OpenAI's chat do."""
-    every = [chat({"content": "x"}, usage=chat_usage(n + 1)) for n in range(OUTPUT)]
-    hidden = chat({}, "stop") + chat(None, usage=chat_usage(OUTPUT + 100, reasoning=100)) + sse("[DONE]")
-    groq = chat({}, "stop", x_groq={"id": "r", "usage": chat_usage()}) + sse("[DONE]")
-    last = chat({"content": "end"}, "stop", usage=chat_usage()) + sse("[DONE]")
-    reasoning = [chat({"content": "", "reasoning": f"t{n}"}) for n in range(8)] + WORDS_16[8:]
-    error_named = b"event: error\ndata: overloaded\n\n"
-    return {
-        "data: : keepalive before each event": (
-            replace(PLAIN, writes=[(at, b"data: : keepalive\n\n" + data) for at, data in PLAIN.writes]),
-            GOOD,
-        ),
-        "role with the first token": (
-            stream(replace(OPENAI, opening=b""), [chat({"role": "assistant", "content": "w"}), *WORDS_16[1:]], ENDING),
-            good(replace(OPENAI, opening=b"")),
-        ),
-        "usage on every chunk": (stream(OPENAI, every, chat({}, "stop") + sse("[DONE]")), GOOD),
-        "hidden reasoning tokens": (
-            stream(OPENAI, WORDS_16, hidden),
-            replace(GOOD, output=OUTPUT + 100, reasoning=100),
-        ),
-        "usage in x_groq": (stream(OPENAI, WORDS_16, groq), GOOD),
-        "usage, finish and the last token in one chunk": (
-            stream(OPENAI, WORDS_16[1:], last),
-            replace(GOOD, last_token=OUTPUT, end=OUTPUT),
-        ),
-        "delta.reasoning": (stream(OPENAI, reasoning, ENDING), replace(GOOD, first_answer=9)),
-        "an empty chunk after the last token": (
-            stream(OPENAI, WORDS_16, chat({"content": ""}) + ENDING),
-            GOOD,
-        ),
-        "event: error that is no JSON": (
-            stream(OPENAI, [*WORDS_16[:4], error_named]),
-            failed(Outcome.STREAM_ERROR, "overloaded", token=1),
-        ),
-        "error and [DONE]": (
-            stream(OPENAI, [*WORDS_16[:4], OPENAI.error + sse("[DONE]")]),
-            failed(Outcome.STREAM_ERROR, WORDS, token=1),
-        ),
-    }
-
-
-def _timing() -> Table:
-    """Return what servers tell of their own time and place."""
-    phases = {"queue_time": 0.01, "prompt_time": 0.08, "completion_time": 0.15, "total_time": 0.23}
-    end = sse("[DONE]")
-    head = ("openai-processing-ms", 0.004, None, None)
-
-    def told(**more: object) -> Play:
-        return stream(OPENAI, WORDS_16, chat({}, "stop") + chat(None, usage=chat_usage(), **more) + end)
-
-    groq = stream(OPENAI, WORDS_16, chat({}, "stop", x_groq={"usage": {**chat_usage(), **phases}}) + end)
-    vllm = {"time_to_first_token_ms": 70.0, "queue_time_ms": 20.0, "generation_time_ms": 150.0}
-    fireworks = {"server-time-to-first-token": 0.09, "server-processing-time": "0.24"}
-    azure = {"x-ms-region": "Sweden Central", "cf-ray": "8f2a-ARN"}
-    return {
-        "openai-processing-ms before the model began": (
-            replace(PLAIN, headers={"OpenAI-Processing-Ms": "4", "CF-Ray": "8f2a1b-FRA"}),
-            replace(GOOD, timing=head, trusted=False, region="edge:FRA"),
-        ),
-        "Groq": (groq, replace(GOOD, timing=("groq usage", 0.09, 0.24, 0.01))),
-        "Cerebras": (told(time_info=phases), replace(GOOD, timing=("cerebras time_info", 0.09, 0.24, 0.01))),
-        "vLLM": (told(metrics=vllm), replace(GOOD, timing=("vllm metrics", 0.09, None, 0.02))),
-        "Fireworks": (
-            told(perf_metrics=fireworks),
-            replace(GOOD, timing=("fireworks perf_metrics", 0.09, 0.24, None)),
-        ),
-        "Fireworks in milliseconds": (
-            told(perf_metrics={"server-time-to-first-token": 90}),
-            replace(GOOD, timing=("fireworks perf_metrics", 90.0, None, None), trusted=False),
-        ),
-        "llama.cpp": (
-            told(timings={"prompt_ms": 95.0, "predicted_ms": 150.0}),
-            replace(GOOD, timing=("llama.cpp timings", 0.095, 0.245, None)),
-        ),
-        "region and server-timing": (
-            replace(PLAIN, headers={**azure, "Server-Timing": 'edge;dur=1, x-originResponse;dur=99;desc="a"'}),
-            replace(GOOD, timing=("server-timing x-originResponse", 0.099, None, None), region="Sweden Central"),
         ),
     }
 
@@ -217,6 +132,10 @@ def _responses() -> Table:
     return {
         "response.incomplete": (stream(RESPONSES, words, _ended("incomplete")), good(RESPONSES)),
         "no event lines, and [DONE]": (Play(writes=nameless, media=SSE), good(RESPONSES)),
+        "[DONE] without response.completed": (
+            stream(RESPONSES, [*words[:4], sse("[DONE]")]),
+            failed(Outcome.TRUNCATED, "without response.completed", token=1),
+        ),
         "response.failed": (
             stream(RESPONSES, [*words[:4], failure]),
             failed(Outcome.STREAM_ERROR, WORDS, token=1),
@@ -243,7 +162,16 @@ def _anthropic() -> Table:
     signature = typed("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "abc"})
     start = typed("content_block_start", index=1, content_block={"type": "tool_use", "name": "f", "input": {}})
     lean = ending.replace(b', "input_tokens": %d' % INPUT, b"")
+    unnamed = sse({"type": "error", "message": WORDS})
     return {
+        "a cached prompt, and the rest of the input twice": (
+            stream(replace(ANTHROPIC, opening=cached), words, ending),
+            replace(good(ANTHROPIC), input=INPUT + 100, cached=100),
+        ),
+        "an error without event line and object": (
+            stream(ANTHROPIC, [*words[:4], unnamed]),
+            failed(Outcome.STREAM_ERROR, WORDS, token=1),
+        ),
         "a cached prompt": (
             stream(replace(ANTHROPIC, opening=cached), words, lean),
             replace(good(ANTHROPIC), input=INPUT + 100, cached=100),
@@ -267,6 +195,20 @@ def _gemini() -> Table:
             stream(GEMINI, words, sse(end, end="\r\n")),
             replace(good(GEMINI), output=OUTPUT + 40, reasoning=40),
         ),
+        "thoughts alone are counted": (
+            stream(
+                GEMINI,
+                [GEMINI.thought("t") for _ in range(OUTPUT) if GEMINI.thought],
+                gemini({}, finishReason="MAX_TOKENS").replace(
+                    b'"modelVersion"', b'"usageMetadata": {"promptTokenCount": 9, "thoughtsTokenCount": 16}, "m"'
+                ),
+            ),
+            replace(good(GEMINI), first_answer=None, reasoning=OUTPUT),
+        ),
+        "many parts in one chunk": (
+            stream(GEMINI, [_many_parts(), *words[1:]], GEMINI.ending(True)),  # noqa: FBT003  with usage
+            good(GEMINI),
+        ),
         "a blocked prompt": (stream(GEMINI, [blocked]), failed(Outcome.STREAM_ERROR, "the prompt was blocked: SAFETY")),
         "finishReason with the last token": (
             stream(GEMINI, [*words[1:], last]),
@@ -277,6 +219,17 @@ def _gemini() -> Table:
             failed(Outcome.STREAM_ERROR, WORDS, token=0),
         ),
     }
+
+
+def _many_parts() -> bytes:
+    parts = [
+        {"text": "hm", "thought": True},
+        {"text": ""},
+        {"text": "one "},
+        {"text": "two"},
+        {"thoughtSignature": "x"},
+    ]
+    return sse({"candidates": [{"content": {"parts": parts}}]}, end="\r\n")
 
 
 def _bedrock() -> Table:
@@ -294,6 +247,18 @@ def _bedrock() -> Table:
         "an exception names its kind": (
             stream(BEDROCK, [throttled]),
             failed(Outcome.STREAM_ERROR, f"throttlingException: {WORDS}"),
+        ),
+        "a wrong checksum after messageStop": (
+            stream(BEDROCK, [*words, frame("messageStop", {"stopReason": "end_turn"})], damaged),
+            failed(Outcome.PROTOCOL, "wrong checksum", token=1),
+        ),
+        "metadata without messageStop": (
+            stream(BEDROCK, [*words[:4], bedrock_metadata()]),
+            failed(Outcome.TRUNCATED, "without messageStop", token=1),
+        ),
+        "an exception in the middle": (
+            stream(BEDROCK, [*words[:4], throttled]),
+            failed(Outcome.STREAM_ERROR, f"throttlingException: {WORDS}", token=1),
         ),
         "frames split over reads": (
             quick,
@@ -331,7 +296,13 @@ def _cohere() -> Table:
     billed = cohere_end(
         {"finish_reason": "COMPLETE", "usage": {"billed_units": {"input_tokens": 3, "output_tokens": 16}}}
     )
+    floats = COHERE.ending(True).replace(b": 16}", b": 16.0}")  # noqa: FBT003  with usage
     return {
+        "counts in floats": (stream(COHERE, words, floats), good(COHERE)),
+        "[DONE] without message-end": (
+            stream(COHERE, [*words[:4], sse("[DONE]")]),
+            failed(Outcome.TRUNCATED, "without message-end", token=1),
+        ),
         "billed units alone": (stream(COHERE, words, billed), replace(good(COHERE), input=3)),
         "finish_reason ERROR without words": (
             stream(COHERE, [*words[:4], cohere_end({"finish_reason": "ERROR"})]),

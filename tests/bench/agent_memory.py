@@ -1,7 +1,7 @@
 """How much memory and disk an agent takes that was installed with the extra `agent` alone.
 
-The environment is built from `deploy/locks/agent.txt`, so what it lacks is proved, not assumed. The agent runs 20
-targets (10 endpoints, a round trip and a stream each) against simulators in this process.
+The environment is built from `deploy/locks/agent.txt`, so what it lacks is proved, not assumed. The agent runs its
+targets (a round trip and a stream of each endpoint) against simulators in this process.
 """
 
 import asyncio
@@ -10,9 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -26,12 +26,12 @@ from tests.real.environments import Pip, environment
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCK: Final = ROOT / "deploy" / "locks" / "agent.txt"
-ENDPOINTS: Final = 10
-RUN_SECONDS: Final = 25
 STOP_SECONDS: Final = 20
 LIMIT_MEBIBYTES: Final = 45.0
 ABSENT: Final = ("fastapi", "sqlalchemy", "psycopg", "pydantic", "rich", "click", "uvicorn", "prometheus_client")
 MEBIBYTE: Final = 1024 * 1024
+TOKENS: Final = 32
+_TTFT_SECONDS: Final = 0.2
 _NOT_OURS: Final = (
     "pip",
     "pip-*",
@@ -42,15 +42,43 @@ _NOT_OURS: Final = (
     "pkg_resources",
 )
 """What the venv brings by itself."""
-_MODULES: Final = {
-    "rtt": Module(prober=Prober.RTT, interval=Duration(5), timeout=Duration(4), rtt=RttOptions(count=5)),
-    "chat": Module(
-        prober=Prober.INFERENCE,
-        interval=Duration(5),
-        timeout=Duration(4),
-        inference=InferenceOptions(max_output_tokens=32),
-    ),
-}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What the agent is given to do."""
+
+    endpoints: int = 10
+    interval_seconds: int = 5
+    stream_seconds: float = 0.5
+    run_seconds: float = 25
+    streams_at_once: int = 16
+    """The agent's limit (its setting `max_in_flight`)."""
+
+    @property
+    def modules(self) -> dict[str, Module]:
+        """Return how each endpoint is probed."""
+        interval, timeout = Duration(self.interval_seconds), Duration(self.interval_seconds - 1)
+        stream = InferenceOptions(max_output_tokens=TOKENS)
+        return {
+            "rtt": Module(prober=Prober.RTT, interval=interval, timeout=timeout, rtt=RttOptions(count=5)),
+            "chat": Module(prober=Prober.INFERENCE, interval=interval, timeout=timeout, inference=stream),
+        }
+
+    @property
+    def targets(self) -> int:
+        """Return how many targets the agent has."""
+        return self.endpoints * len(self.modules)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighed:
+    """What came of a load."""
+
+    peak_bytes: int
+    probes: int
+    streams_at_once: int
+    """The most that were under way at one moment."""
 
 
 class BenchFailed(RuntimeError):
@@ -60,17 +88,14 @@ class BenchFailed(RuntimeError):
 def run() -> list[Expectation]:
     """Build, run, measure; raise BenchFailed where the measurement would mean nothing."""
     python = agent_python()
-    present = _importable(python, ABSENT)
-    if present:
-        raise BenchFailed(f"the extra `agent` brings {', '.join(present)}: see deploy/locks/agent.txt")
-    print(f"not in the agent's environment: {', '.join(ABSENT)}", flush=True)
     disk = _size(next((python.parents[1] / "lib").glob("python3*/site-packages")))
-    peak, counts = asyncio.run(_measure(python))
+    load = Load()
+    weighed = weigh(python, load)
     return [
         Expectation(
             bench="agent_memory",
-            what=f"agent's peak memory, {ENDPOINTS * len(_MODULES)} targets, {counts.total()} probes",
-            measured=round(peak / MEBIBYTE, 1),
+            what=f"agent's peak memory, {load.targets} targets, {weighed.probes} probes",
+            measured=round(weighed.peak_bytes / MEBIBYTE, 1),
             unit="MiB",
             against="limit",
             reference=LIMIT_MEBIBYTES,
@@ -85,8 +110,13 @@ def run() -> list[Expectation]:
     ]
 
 
+def weigh(python: Path, load: Load) -> Weighed:
+    """Run the agent of an environment under `load`; raise BenchFailed where the measurement would mean nothing."""
+    return asyncio.run(_measure(python, load))
+
+
 def agent_python() -> Path:
-    """Return an interpreter that has the extra `agent` and this tree's code, and nothing else."""
+    """Return an interpreter that has the extra `agent` and this tree's code, and nothing else; raise BenchFailed."""
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     python = environment("agent", recipe=("agent", digest), install=_install)
     with TemporaryDirectory() as folder:
@@ -96,6 +126,9 @@ def agent_python() -> Path:
         )
         (wheel,) = Path(folder).glob("isochrone-*.whl")
         _run(str(python), "-m", "pip", "install", *_QUIET, "--no-deps", "--force-reinstall", str(wheel))
+    if present := _importable(python, ABSENT):
+        raise BenchFailed(f"the extra `agent` brings {', '.join(present)}: see deploy/locks/agent.txt")
+    print(f"not in the agent's environment: {', '.join(ABSENT)}", flush=True)
     return python
 
 
@@ -126,24 +159,25 @@ def _size(site: Path) -> int:
     return sum(path.stat().st_size for path in files if path.is_file())
 
 
-async def _measure(python: Path) -> tuple[int, Counter[tuple[str, str, str]]]:
-    """Return the agent's peak resident bytes and the results that it sent."""
+async def _measure(python: Path, load: Load) -> Weighed:
+    tpot_seconds = (load.stream_seconds - _TTFT_SECONDS) / (TOKENS - 1)
+    scenario = Scenario(ttft=Duration(_TTFT_SECONDS), tpot=Duration(tpot_seconds), tokens=TOKENS)
     async with AsyncExitStack() as stack:
         urls = []
-        for _ in range(ENDPOINTS):
-            simulator = Simulator(Script(default=Scenario(ttft=Duration(0.2), tpot=Duration(0.01), tokens=32)))
+        for _ in range(load.endpoints):
+            simulator = Simulator(Script(default=scenario))
             urls.append(await simulator.start("127.0.0.1", 0))
             stack.push_async_callback(simulator.close)
-        collector = CollectorStub(_config(urls))
+        collector = CollectorStub(_config(urls, load))
         url = await collector.start()
         stack.push_async_callback(collector.close)
         with TemporaryDirectory(prefix="isochrone-bench-") as folder:
-            peak = await _run_agent(python, folder=Path(folder), collector_url=url)
-        _require_all_targets(collector)
-        return peak, collector.counts
+            peak = await _run_agent(python, load, folder=Path(folder), collector_url=url)
+        _require_all_targets(collector, load)
+        return Weighed(peak_bytes=peak, probes=collector.counts.total(), streams_at_once=collector.streams_at_once())
 
 
-async def _run_agent(python: Path, *, folder: Path, collector_url: str) -> int:
+async def _run_agent(python: Path, load: Load, *, folder: Path, collector_url: str) -> int:
     credential = folder / "credential"
     credential.touch(mode=0o600)
     credential.write_text("isoa_bench_0123456789abcdef0123456789abcdef\n")
@@ -154,6 +188,7 @@ async def _run_agent(python: Path, *, folder: Path, collector_url: str) -> int:
         "ISOCHRONE_COLLECTOR_URL": collector_url,
         "ISOCHRONE_CREDENTIAL_FILE": str(credential),
         "ISOCHRONE_STATE_DIR": str(folder / "state"),
+        "ISOCHRONE_MAX_IN_FLIGHT": str(load.streams_at_once),
     }
     with log.open("wb") as sink:
         agent = await asyncio.create_subprocess_exec(
@@ -165,7 +200,7 @@ async def _run_agent(python: Path, *, folder: Path, collector_url: str) -> int:
             stderr=sink,
         )
     try:
-        if (code := await _wait(agent, RUN_SECONDS)) is not None:
+        if (code := await _wait(agent, load.run_seconds)) is not None:
             raise BenchFailed(f"the agent ended with {code}:\n{log.read_text()[-1000:]}")
         peak = peak_bytes(agent.pid)
         agent.terminate()
@@ -200,14 +235,14 @@ def peak_bytes(pid: int) -> int:
     return int(kibibytes) * 1024
 
 
-def _require_all_targets(collector: CollectorStub) -> None:
+def _require_all_targets(collector: CollectorStub, load: Load) -> None:
     good = {(endpoint, module) for endpoint, module, outcome in collector.counts if outcome == "ok"}
-    if len(good) != ENDPOINTS * len(_MODULES):
+    if len(good) != load.targets:
         seen = f"{dict(collector.counts)}; reasons: {sorted(collector.reasons)[:3]}"
-        raise BenchFailed(f"only {len(good)} of {ENDPOINTS * len(_MODULES)} targets brought a good result: {seen}")
+        raise BenchFailed(f"only {len(good)} of {load.targets} targets brought a good result: {seen}")
 
 
-def _config(urls: Sequence[str]) -> AgentConfig:
+def _config(urls: Sequence[str], load: Load) -> AgentConfig:
     targets = tuple(
         Assignment(
             endpoint=f"endpoint-{number}",
@@ -218,6 +253,6 @@ def _config(urls: Sequence[str]) -> AgentConfig:
             model="simulated",
         )
         for number, url in enumerate(urls)
-        for name, module in _MODULES.items()
+        for name, module in load.modules.items()
     )
     return AgentConfig(revision=1, agent="bench", agent_region="bench", targets=targets)

@@ -8,17 +8,26 @@ import contextlib
 import gzip
 import re
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Final
 
 from isochrone import wire
 from isochrone.batch import Ack
 from isochrone.config import AgentConfig, encode_config
+from isochrone.outcome import Prober
 
 ETAG: Final = '"bench"'
 FLUSH_SECONDS: Final = 2.0
 _LENGTH: Final = re.compile(rb"(?im)^content-length:\s*(\d+)")
 _GZIP: Final = re.compile(rb"(?im)^content-encoding:\s*gzip")
+
+
+def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
+    """Return how many of the spans (begin, end) share one moment; one that begins as another ends does not."""
+    steps = sorted(step for begin, end in spans for step in ((begin, 1), (end, -1)))
+    return max(accumulate(change for _, change in steps), default=0)
 
 
 class CollectorStub:
@@ -27,6 +36,7 @@ class CollectorStub:
     def __init__(self, config: AgentConfig) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.reasons: set[str] = set()
+        self._streams: list[tuple[float, float]] = []
         self._config = encode_config(config)
         self._server: asyncio.Server | None = None
 
@@ -39,6 +49,10 @@ class CollectorStub:
         """Stop listening."""
         if self._server is not None:
             self._server.close()
+
+    def streams_at_once(self) -> int:
+        """Return how many good streams were under way at the busiest moment, as their results tell it."""
+        return most_at_once(self._streams)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -65,6 +79,9 @@ class CollectorStub:
             self.counts[result.endpoint, result.module, str(result.outcome)] += 1
             if result.reason is not None:
                 self.reasons.add(result.reason)
+            if result.prober is Prober.INFERENCE and result.duration_seconds is not None:
+                begin = result.started_boottime_seconds
+                self._streams.append((begin, begin + result.duration_seconds))
         now = datetime.now(UTC).timestamp()
         return wire.encode_ack(
             Ack(

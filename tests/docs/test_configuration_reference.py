@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.config import ENVIRONMENT_PREFIX, SETTINGS
+from agent.config import ENVIRONMENT_PREFIX, FILE_SETTINGS, SETTINGS
 from agent.config import Settings as AgentSettings
 from agent.config import load_settings as load_agent_settings
 from collector.config import Settings as CollectorSettings
@@ -78,7 +78,16 @@ def test_the_agents_settings_stand_in_the_reference_in_their_order() -> None:
     assert [cells[0] for cells in AGENT.values()] == [f"`{key}`" for key in SETTINGS]
 
 
-@pytest.mark.parametrize("field", msgspec.structs.fields(AgentSettings), ids=lambda field: field.name)
+def test_what_stands_in_the_agents_file_alone_has_a_section() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert set(re.findall(r"^### Agent: the table `\[(\w+)\]`$", text, flags=re.MULTILINE)) == set(FILE_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [field for field in msgspec.structs.fields(AgentSettings) if field.name not in FILE_SETTINGS],
+    ids=lambda field: field.name,
+)
 def test_an_agents_setting_has_the_default_that_the_reference_says(field: msgspec.structs.FieldInfo) -> None:
     said = AGENT[ENVIRONMENT_PREFIX + field.name.upper()][-1]
     if field.name == "state_dir":

@@ -24,7 +24,7 @@ from isochrone.config import (
 )
 from isochrone.outcome import Prober
 from tests.delivery import TOKEN
-from tests.scripted_http import LittleCollector, Reply, serving
+from tests.scripted_http import LittleCollector, Reply, Request, serving
 
 pytestmark = pytest.mark.anyio
 PROGRAM = (sys.executable, "-m", "agent.cli")
@@ -194,6 +194,79 @@ async def test_the_operator_has_the_last_word_on_what_is_probed(tmp_path: Path) 
     assert set(outcomes["no-key"]) == {"auth"}
     assert set(outcomes["our-file"]) == {"auth"}
     assert set(outcomes["our-key"]) == {"denied"}
+
+
+class Refusing:
+    """An endpoint that answers every prompt alike, and keeps the requests."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.requests: list[Request] = []
+
+    @property
+    def keys(self) -> set[str]:
+        return {request.headers["authorization"] for request in self.requests if "authorization" in request.headers}
+
+    def __call__(self, request: Request) -> Reply:
+        self.requests.append(request)
+        return self.reply
+
+
+async def test_an_endpoint_that_asks_to_wait_is_left_alone_and_every_probe_is_recorded(tmp_path: Path) -> None:
+    busy = Refusing(Reply(429, headers={"retry-after": "600"}))
+    async with serving(busy) as endpoint:
+        collector = LittleCollector(config(assignment("near", endpoint, RTT), assignment("near", endpoint, CHAT)))
+        async with serving(collector) as url, running("run", "--json", environment=settings(tmp_path, url)) as agent:
+            lines = await results(agent, 10)
+            more, log = await stopped(agent)
+    lines += more
+    chats = [line for line in lines if line["module"] == "inference"]
+    assert len(chats) >= 2
+    assert {line["outcome"] for line in chats} == {"rate_limited"}
+    assert [line["http_status"] for line in chats] == [429] + [None] * (len(chats) - 1)
+    assert len(busy.requests) == 1, log
+    assert {line["outcome"] for line in lines if line["module"] == "rtt"} == {"ok"}
+    assert stored(collector) == ids(lines)
+
+
+@asynccontextmanager
+async def moved(tmp_path: Path, table: str) -> AsyncIterator[tuple[Refusing, Refusing, str]]:
+    """Run an agent while its collector moves an endpoint with a key; yield both servers, then, and the agent's log.
+
+    In `table`, OLD and NEW stand for the two origins.
+    """
+    old, new = Refusing(Reply(401)), Refusing(Reply(401))
+    async with serving(old) as old_url, serving(new) as new_url:
+        key = ApiKey(env="SOME_KEY")
+        collector = LittleCollector(config(assignment("e", old_url, CHAT, api_key=key)))
+        (tmp_path / "agent.toml").write_text(table.replace("OLD", old_url).replace("NEW", new_url))
+        async with serving(collector) as url:
+            environment = settings(tmp_path, url, SOME_KEY="sk-4711")
+            arguments = ("run", "--json", "--settings", str(tmp_path / "agent.toml"))
+            async with running(*arguments, environment=environment) as agent:
+                await results(agent, 1)
+                collector.config = config(assignment("e", new_url, CHAT, api_key=key), revision=2)
+                while (line := (await results(agent, 1))[0])["config_revision"] == 1:
+                    pass
+                _, log = await stopped(agent)
+        yield old, new, f"{line['outcome']}: {line['reason']}\n{log}"
+
+
+@pytest.mark.parametrize("table", ["", '[keys]\nSOME_KEY = "OLD"\n'], ids=["no table", "a table"])
+async def test_a_collector_that_moves_an_endpoint_does_not_move_its_key(tmp_path: Path, table: str) -> None:
+    async with moved(tmp_path, table) as (old, new, told):
+        assert old.keys == {"Bearer sk-4711"}
+        assert new.requests == []
+    assert told.startswith("denied: the key SOME_KEY is bound to http://127.0.0.1:")
+    assert "WARNING config: sends the key SOME_KEY to http://127.0.0.1:" in told
+    assert "sk-4711" not in told
+
+
+async def test_a_key_goes_where_the_agents_own_settings_say(tmp_path: Path) -> None:
+    async with moved(tmp_path, '[keys]\nSOME_KEY = ["OLD", "NEW"]\n') as (old, new, told):
+        assert old.keys == new.keys == {"Bearer sk-4711"}
+    assert told.startswith("auth: ")
+    assert "sends the key" not in told
 
 
 async def test_a_second_agent_on_one_state_folder_ends_with_75(tmp_path: Path) -> None:

@@ -225,6 +225,16 @@ async def test_a_key_that_cannot_be_read_is_an_outcome_too() -> None:
     assert_failed(await running.run(inference("http://127.0.0.1:9/v1")), Outcome.AUTH, "KEY is not set")
 
 
+async def test_a_key_that_must_not_go_there_is_not_even_read() -> None:
+    def unread(_: object) -> str:
+        raise AssertionError("read")
+
+    running = Probes(SystemClock(), unread, key_refusal=lambda _, origin: f"not to {origin}")
+    result = await running.run(inference("http://127.0.0.1:9/v1"))
+    assert_failed(result, Outcome.DENIED, "not to http://127.0.0.1:9")
+    assert result.address is None
+
+
 @pytest.mark.parametrize("url", ["ftp://x/v1", "no url", "http://", "http://[::1/v1"])
 async def test_a_url_that_leads_nowhere_is_an_outcome_too(url: str) -> None:
     result = await probed(url)

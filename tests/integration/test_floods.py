@@ -115,8 +115,7 @@ async def test_many_small_events_in_one_read_let_others_run_between_them() -> No
     answer = OneRead(b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n' * 1_400 + b"data: [DONE]\n\n")
     target = inference("http://127.0.0.1:9/v1")
     attempt = Attempt(target, Prober.INFERENCE, clock=SystemClock())
-    async with asyncio.timeout(None) as watch:
-        deadline = Deadline(watch, total_seconds=60)
+    async with Deadline(total_seconds=60) as deadline:
         reader = StreamReader(PROVIDERS[Provider.OPENAI], attempt, options=InferenceOptions(), deadline=deadline)
         await reader.read(cast("Answer", answer))
     assert len(reader.arrivals) == 1_400

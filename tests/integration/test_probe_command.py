@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 AGENT = [sys.executable, "-W", "error", "-c", "from agent.cli import main; raise SystemExit(main())"]
+LIMITED = '[scenarios.limited]\nstatus = 429\nretry_after = "20"\n'
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
@@ -18,7 +20,7 @@ BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHON
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Give a simulator that was started by its command, and stop it as Ctrl-C does."""
     script = tmp_path_factory.mktemp("script") / "script.toml"
-    script.write_text("[scenarios.unauthorized]\nstatus = 401\n[scenarios.cut]\ncut_after = 2\n")
+    script.write_text("[scenarios.unauthorized]\nstatus = 401\n[scenarios.cut]\ncut_after = 2\n" + LIMITED)
     options = ["--ttft", "30ms", "--tpot", "10ms", "--tokens", "8", "--rtt", "20ms", "--script", str(script)]
     command = [*AGENT, "simulate", "--listen", "127.0.0.1:0", "--json", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -56,6 +58,33 @@ def test_json_is_one_result_per_line_with_every_field(url: str) -> None:
     assert {result["outcome"] for result in results} == {"ok"}
     assert all(result["ttft_seconds"] >= 0.05 for result in results)
     assert "pings" in results[0]
+
+
+def test_a_location_brings_the_floor_into_picture_and_json(url: str) -> None:
+    """The simulator stands on this machine: a round trip to the other side of the world is faster than light."""
+    places = ["--location", "aws/eu-central-1", "--endpoint-location=-33.87,151.21"]
+    done = probe(url, "--model", "any", *places)
+    text = " ".join(done.stdout.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"floor 16\d ms: light in fibre over 16,\d\d\d km to -33.87,151.21", text)
+    assert "note: RTT" in text
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+    result = json.loads(probe(url, "--json", "--module-option", "count=1", *places).stdout)
+    assert result["flags"] == ["below_floor"]
+    assert result["endpoint_location_source"] == "given"
+    assert result["efficiency"] == pytest.approx(result["network_rtt_floor_seconds"] / result["rtt_seconds"])
+    assert result["great_circle_distance_meters"] == pytest.approx(16_480_000, rel=0.01)
+
+
+def test_with_one_location_the_option_for_the_other_is_named(url: str) -> None:
+    done = probe(url, "--module-option", "count=1", "--location", "50.11,8.68")
+    assert done.returncode == 0
+    assert "--endpoint-location" in done.stdout
+    alone = json.loads(probe(url, "--json", "--module-option", "count=1", "--location", "50.11,8.68").stdout)
+    assert (alone["network_rtt_floor_seconds"], alone["efficiency"], alone["flags"]) == (None, None, [])
+    unasked = json.loads(probe(url, "--json", "--module-option", "count=1").stdout)
+    assert "efficiency" not in unasked
 
 
 def test_several_probes_end_with_a_summary(url: str) -> None:
@@ -120,11 +149,17 @@ def test_a_reader_who_was_never_there_costs_no_complaint_at_the_end(tmp_path: Pa
         (["http://x/", "--api-key-env", "NOT_SET_ANYWHERE"], "export NOT_SET_ANYWHERE="),
         (["http://x/", "--module-option", "speed=1"], "write KEY=VALUE with one of timeout, method, count"),
         (["http://x/", "--module-option", "count=many"], "rtt.count"),
+        (["http://x/", "--module-option", "method=tls"], "method=tls measures by tls, and the url is http://"),
         (["http://x/", "--module-option", "timeout=5"], "write a number and a unit"),
         (["http://x/", "--warm"], "--warm goes with --model"),
         (["http://x/", "--model", "m m"], "$.model"),
         (["http://x/", "--count", "0"], "not a count"),
         (["http://x/", "--cold", "--warm"], "not allowed with"),
+        (["http://x/", "--location", "91,0"], "--location: '91,0' is no place: write LAT,LON in degrees"),
+        (["http://x/", "--location", "eu-centrl-1"], "did you mean aws/eu-central-1"),
+        (["http://x/", "--location", "hil"], "write hetzner/hil or ovh/hil"),
+        (["http://x/", "--location", "0,0", "--endpoint-location", "x"], "--endpoint-location: 'x' is no region"),
+        (["http://x/", "--endpoint-location", "0,0"], "goes with --location"),
     ],
 )
 def test_wrong_usage_exits_2_with_a_clear_line(arguments: list[str], words: str) -> None:
@@ -150,3 +185,48 @@ def test_a_simulator_that_cannot_start_exits_2(arguments: list[str], words: str)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "version"), [("-4", 4), ("--ipv4", 4)])
+def test_one_ip_version_alone_is_dialled(url: str, option: str, version: int) -> None:
+    done = probe(url.replace("127.0.0.1", "localhost"), option, "--json")
+    assert (json.loads(done.stdout)["ip_version"], done.returncode) == (version, 0)
+
+
+@pytest.mark.parametrize("option", ["-6", "--ipv6"])
+def test_the_other_ip_version_is_not_taken_instead(url: str, option: str) -> None:
+    done = probe(url.replace("127.0.0.1", "localhost"), option, "--json")
+    result = json.loads(done.stdout)  # the simulator listens on 127.0.0.1; a host without IPv6 has no ::1
+    assert result["outcome"] in {"connect", "dns", "other"}
+    assert (result["ip_version"], done.returncode) != (4, 0)
+    assert result["ip_version"] in {6, None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-6", "http://127.0.0.1:9"), "--ipv6: 127.0.0.1 is an IPv4 address: leave the option out, or give a name"),
+        (("-4", "http://[::1]:9"), "--ipv4: ::1 is an IPv6 address: leave the option out, or give a name"),
+        (("-4", "-6", "http://localhost:9"), "not allowed with argument"),
+    ],
+)
+def test_an_ip_version_that_cannot_be_is_wrong_usage(arguments: tuple[str, ...], words: str) -> None:
+    done = probe(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_an_endpoint_that_asks_to_wait_is_asked_once_and_the_rest_is_told(url: str) -> None:
+    done = probe(url, "--model", "limited", "--count", "3", "--json")
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(result["outcome"], result["http_status"]) for result in results] == [
+        ("rate_limited", 429),
+        ("rate_limited", None),
+        ("rate_limited", None),
+    ]
+    assert "retry after 20 s" in results[0]["reason"]
+    assert results[2]["reason"].startswith("not attempted: the endpoint asked to wait, ")
+    told = " ".join(probe(url, "--model", "limited", "--count", "2").stdout.split())
+    assert "not attempted: the endpoint asked to wait, " in told
+    assert "s more (Retry-After)" in told
+    assert done.returncode == 1

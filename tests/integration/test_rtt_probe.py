@@ -7,8 +7,10 @@ import socket
 import pytest
 
 from agent.simulator import Scenario
+from agent.transport.kernel import TcpInfo
+from agent.transport.stream import SocketStream
 from isochrone.config import Duration
-from isochrone.outcome import Connection, Outcome, RttMethod, RttSource
+from isochrone.outcome import Connection, Flag, Outcome, RttMethod, RttSource
 from isochrone.wire import decode_result, encode_result
 from tests.simulated import probes, rtt, simulator
 
@@ -59,6 +61,31 @@ async def test_an_answer_of_any_status_is_a_round_trip() -> None:
     assert (result.pings.sent, result.pings.lost) == (3, 0)
 
 
+async def test_a_request_of_which_a_packet_was_sent_twice_is_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads: list[bytes] = []
+
+    def counted(_: SocketStream) -> TcpInfo:  # loss cannot be provoked on loopback: the kernel's counter is played
+        return TcpInfo(rtt_seconds=None, min_rtt_seconds=None, retransmits=7 + (len(heads) > 1), out_of_order=0)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                heads.append(head)
+                await asyncio.sleep(0.2 if len(heads) == 2 else 0)
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    monkeypatch.setattr(SocketStream, "tcp_info", counted)
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server, probes() as running:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        result = await running.run(rtt(url, RttMethod.HTTP))
+    assert (result.outcome, result.flags) == (Outcome.OK, (Flag.RETRANSMITS,))
+    assert result.pings is not None
+    assert (result.pings.sent, result.pings.lost) == (3, 1)
+    assert result.pings.max_seconds is not None
+    assert result.pings.max_seconds < 0.2
+
+
 async def test_a_server_that_closes_after_each_answer_costs_no_sample() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -73,16 +100,17 @@ async def test_a_server_that_closes_after_each_answer_costs_no_sample() -> None:
     assert (result.pings.sent, result.pings.lost) == (3, 0)
 
 
-@pytest.mark.parametrize("method", list(RttMethod))
+@pytest.mark.parametrize("method", [RttMethod.TCP, RttMethod.TLS, RttMethod.HTTP])
 async def test_a_port_that_refuses_loses_every_sample(method: RttMethod) -> None:
+    scheme = "https" if method is RttMethod.TLS else "http"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         async with probes() as running:
-            result = await running.run(rtt(f"http://127.0.0.1:{taken.getsockname()[1]}/", method))
+            result = await running.run(rtt(f"{scheme}://127.0.0.1:{taken.getsockname()[1]}/", method))
     assert result.outcome is Outcome.CONNECT
     assert "connection refused" in str(result.reason)
     assert (result.rtt_seconds, result.duration_seconds) == (None, None)
-    if method is RttMethod.TCP:
+    if method is not RttMethod.HTTP:
         assert result.pings is not None
         assert (result.pings.sent, result.pings.lost) == (3, 3)
 
@@ -90,7 +118,7 @@ async def test_a_port_that_refuses_loses_every_sample(method: RttMethod) -> None
 @pytest.mark.parametrize("method", list(RttMethod))
 async def test_a_name_without_an_address_is_dns(method: RttMethod) -> None:
     async with probes() as running:
-        result = await running.run(rtt("http://nowhere.invalid/", method))
+        result = await running.run(rtt("https://nowhere.invalid/", method))
     assert result.outcome is Outcome.DNS
 
 

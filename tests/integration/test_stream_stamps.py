@@ -8,8 +8,10 @@ import time
 
 import pytest
 
-from agent.transport import Arrival
+from agent.clock import SystemClock
+from agent.transport.arrival import Stamps
 from agent.transport.kernel import TcpInfo
+from agent.transport.loop import Watch
 from isochrone.outcome import ClockSource
 from tests.stamps import pair, stamped_pair
 
@@ -34,35 +36,93 @@ async def test_a_late_read_still_tells_when_the_data_came() -> None:
         peer.close()
 
 
+def stamps_of(sock: socket.socket, *, empty_ns: int) -> Stamps:
+    """Return a judge of stamps that was made when the socket was last known to be empty."""
+    return Stamps(sock, now_ns=empty_ns, waits=None)
+
+
 async def test_a_stamp_from_before_the_socket_was_last_empty_is_not_believed() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        stream, peer = await pair(listener)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
         read_ns = time.monotonic_ns()
-        stream._empty_ns = read_ns - 1_000_000  # noqa: SLF001  loss cannot be provoked on loopback
-        offset_ns = stream._offset_ns  # noqa: SLF001  as above
-        good = stream._judge(offset_ns + read_ns - 500_000, read_ns)  # noqa: SLF001  as above
-        old = stream._judge(offset_ns + read_ns - 2_000_000, read_ns)  # noqa: SLF001  as above
-        stream._offset_ns += 3_600 * 10**9  # noqa: SLF001  the wall clock stepped since
-        stepped = stream._judge(offset_ns + read_ns - 500_000, read_ns)  # noqa: SLF001  as above
-        none = stream._judge(None, read_ns)  # noqa: SLF001  as above
-        stream.close()
-        peer.close()
+        stamps = stamps_of(sock, empty_ns=read_ns - 1_000_000)
+        offset_ns = stamps.offset_ns
+        good = stamps.arrival(offset_ns + read_ns - 500_000, size=1, read_ns=read_ns)
+        old = stamps.arrival(offset_ns + read_ns - 2_000_000, size=1, read_ns=read_ns)
+        stamps.offset_ns += 3_600 * 10**9  # the wall clock stepped since
+        stepped = stamps.arrival(offset_ns + read_ns - 500_000, size=1, read_ns=read_ns)
+        none = stamps.arrival(None, size=1, read_ns=read_ns)
     assert good.clock is ClockSource.KERNEL
     assert good.at_ns == pytest.approx(read_ns - 500_000, abs=100_000)
     assert [(arrival.clock, arrival.at_ns) for arrival in (old, stepped, none)] == [(ClockSource.USER, read_ns)] * 3
 
 
 async def test_a_stamp_is_never_before_the_arrival_that_came_before_it() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        stream, peer = await pair(listener)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
         read_ns = time.monotonic_ns()
-        stream.arrival = Arrival(at_ns=read_ns - 200_000, clock=ClockSource.USER, read=1)
-        stream._empty_ns = read_ns - 1_000_000  # noqa: SLF001  a read without a stamp cannot be provoked on loopback
-        stamp_ns = stream._offset_ns + read_ns - 500_000  # noqa: SLF001  as above
-        found = stream._judge(stamp_ns, read_ns)  # noqa: SLF001  as above
+        stamps = stamps_of(sock, empty_ns=read_ns - 1_000_000)
+        first = stamps.arrival(None, size=1, read_ns=read_ns - 200_000)
+        second = stamps.arrival(stamps.offset_ns + read_ns - 500_000, size=1, read_ns=read_ns)
+    assert (first.at_ns, first.clock) == (read_ns - 200_000, ClockSource.USER)
+    assert (second.at_ns, second.clock) == (read_ns - 200_000, ClockSource.KERNEL)
+
+
+async def test_what_comes_in_one_segment_is_exact_and_what_comes_in_several_has_a_bound() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream, peer = await stamped_pair(listener)
+        peer.sendall(b"alone")
+        assert await stream.read(100) == b"alone"
+        alone = stream.arrival
+        await asyncio.sleep(0.01)  # the loop waits for the socket, which is empty
+        before_ns = time.monotonic_ns()
+        peer.sendall(b"first")
+        time.sleep(0.05)  # noqa: ASYNC251  the loop is held: both segments wait in the kernel
+        peer.sendall(b"second")
+        assert await stream.read(100) == b"firstsecond"
+        together = stream.arrival
         stream.close()
         peer.close()
-    assert (found.at_ns, found.clock) == (read_ns - 200_000, ClockSource.KERNEL)
+    assert alone is not None
+    assert together is not None
+    assert alone.bound_ns == 0
+    assert together.at_ns - together.bound_ns <= before_ns + 1_000_000
+    assert together.bound_ns >= 45_000_000
+
+
+async def test_a_request_leaves_when_the_kernel_hands_it_to_the_device() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream, peer = await stamped_pair(listener)
+        for size in (1, 600, 200_000):
+            before_ns = time.monotonic_ns()
+            await stream.write(b"x" * size)
+            after_ns = time.monotonic_ns()
+            taken = 0
+            while taken < size:
+                taken += len(peer.recv(1 << 20))
+            departure = stream.departure
+            assert departure.clock is ClockSource.KERNEL
+            assert departure.started_ns is not None
+            assert departure.sent_ns is not None
+            assert before_ns - 50_000 <= departure.started_ns <= departure.sent_ns
+            assert departure.started_ns <= after_ns
+            assert (departure.started_ns == departure.sent_ns) is (size < 1_000)
+        stream.close()
+        peer.close()
+
+
+async def test_without_stamps_of_departures_our_own_clock_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.transport.kernel.ask_for_departures", lambda _sock: False)  # no kernel here lacks them
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream, peer = await stamped_pair(listener)
+        before_ns = time.monotonic_ns()
+        await stream.write(b"x")
+        after_ns = time.monotonic_ns()
+        departure = stream.departure
+        stream.close()
+        peer.close()
+    assert departure.clock is ClockSource.USER
+    assert departure.started_ns is not None
+    assert departure.sent_ns is not None
+    assert before_ns <= departure.started_ns <= departure.sent_ns <= after_ns
 
 
 async def test_a_write_that_failed_was_not_sent() -> None:
@@ -80,23 +140,18 @@ async def test_a_write_that_failed_was_not_sent() -> None:
 
 
 async def test_a_segment_that_waited_for_a_lost_one_is_timed_by_its_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        stream, peer = await stamped_pair(listener)
-        counts = iter([1, 1])
+    counts = iter([1, 1])
 
-        def counted() -> TcpInfo:  # loss cannot be provoked on loopback: the kernel's counter is played
-            return TcpInfo(rtt_seconds=None, min_rtt_seconds=None, retransmits=0, out_of_order=next(counts))
+    def counted(_sock: socket.socket) -> TcpInfo:  # loss cannot be provoked on loopback: the kernel's counter is played
+        return TcpInfo(rtt_seconds=None, min_rtt_seconds=None, retransmits=0, out_of_order=next(counts))
 
-        monkeypatch.setattr(stream, "tcp_info", counted)
-        clocks = []
-        for _ in range(2):
-            peer.sendall(b"x")
-            await asyncio.sleep(0.05)
-            await stream.read(100)
-            clocks.append(stream.arrival)
-        stream.close()
-        peer.close()
-    assert [arrival and arrival.clock for arrival in clocks] == [ClockSource.USER, ClockSource.KERNEL]
+    monkeypatch.setattr("agent.transport.kernel.tcp_info", counted)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
+        read_ns = time.monotonic_ns()
+        stamps = stamps_of(sock, empty_ns=read_ns - 90_000_000)
+        stamp_ns = stamps.offset_ns + read_ns - 50_000_000
+        clocks = [stamps.arrival(stamp_ns, size=1, read_ns=read_ns).clock for _ in range(2)]
+    assert clocks == [ClockSource.USER, ClockSource.KERNEL]
 
 
 async def test_each_read_has_its_ordinal_and_its_moment() -> None:
@@ -145,3 +200,19 @@ async def test_an_idle_connection_is_alive_until_its_end_comes() -> None:
                 await asyncio.Event().wait()
         assert not stream.alive()
         stream.close()
+
+
+async def test_a_socket_that_the_wait_before_the_latest_did_not_name_was_empty_when_that_wait_began() -> None:
+    read_ns = time.monotonic_ns()
+    waits = Watch(SystemClock())
+    waits.before_ns = read_ns - 3_000_000
+    bounds = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
+        for watched_ns in (read_ns - 9_000_000, read_ns - 2_000_000, None):
+            stamps = Stamps(sock, now_ns=read_ns - 9_000_000, waits=waits)
+            stamps.watched_ns = watched_ns
+            # More bytes than the kernel counts on this connection: several segments, for all that is known.
+            arrival = stamps.arrival(stamps.offset_ns + read_ns, size=10, read_ns=read_ns)
+            bounds.append(round(arrival.bound_ns / 1e6, 1))
+        waits.close()
+    assert bounds == [3.0, 9.0, 9.0]

@@ -14,7 +14,10 @@ from typing import Final
 from tests.postgres import running_postgres
 from tests.real.checks import Tally
 from tests.real.environments import BuildFailed, litellm_python, llama_python
+from tests.real.faulty import faulty_upstream
+from tests.real.formats import every_format
 from tests.real.lab import Lab, LabError, laboratory
+from tests.real.modellog import agrees_with_the_log
 from tests.real.product import Product
 from tests.real.scenes import Scene, measured_at_once, outlives_faults, stands_everywhere
 from tests.real.servers import GATEWAY_KEY, Gateway, ModelServer, write_model
@@ -37,9 +40,9 @@ def main() -> int:
             TemporaryDirectory(prefix="isochrone-real-") as folder,
             running_postgres() as postgres,
         ):
-            with laboratory(Path(folder).resolve()) as lab:
+            with faulty_upstream() as faulty, laboratory(Path(folder).resolve()) as lab:
                 product = Product(lab, database_url=postgres.new_database())
-                _play(_set_up(lab, product, llama=llama, litellm=litellm), tally)
+                _play(_set_up(lab, product, llama=llama, litellm=litellm, faulty=faulty), tally)
             left = lab.survivors()
             tally.expect("no process is left behind", met=not left, detail=left or "")
     except (BuildFailed, LabError) as exc:
@@ -49,22 +52,24 @@ def main() -> int:
     return 0 if tally.failed == 0 else 1
 
 
-def _set_up(lab: Lab, product: Product, *, llama: Path, litellm: Path) -> Scene:
+def _set_up(lab: Lab, product: Product, *, llama: Path, litellm: Path, faulty: str) -> Scene:
     model = write_model(lab, python=llama)
     print(f"model: {model.stat().st_size / 1e6:.0f} MB of random weights", flush=True)
     server = ModelServer(lab, python=llama, model=model)
     print(f"model server: answers after {server.start():.1f} s at {server.url}", flush=True)
-    gateway = Gateway(lab, python=litellm, upstream=server.url)
+    gateway = Gateway(lab, python=litellm, upstream=server.url, faulty=faulty)
     print(f"gateway: answers after {gateway.start():.1f} s at {gateway.url}", flush=True)
     return Scene(lab=lab, product=product, server=server, gateway=gateway, key=GATEWAY_KEY)
 
 
 def _play(scene: Scene, tally: Tally) -> None:
     probed = measured_at_once(scene, tally)
+    agrees_with_the_log(scene, tally)
+    formats = every_format(scene, tally)
     stands_everywhere(scene, tally)
     summary = scene.product.summary()  # before the faults
     outlives_faults(scene, tally)
-    print_table(probed, summary)
+    print_table({**probed, **formats}, summary)
 
 
 def _stop(_signal: int, _frame: object) -> None:

@@ -75,19 +75,17 @@ class Scene:
 def measured_at_once(scene: Scene, tally: Tally) -> dict[str, list[dict[str, Any]]]:
     """`isochrone-agent probe` against both, judged by a plain socket; return its results."""
     print("isochrone-agent probe", flush=True)
-    body, refused = witness.capture_body(scene.lab, (AGENT, "probe", "{url}", "--model", MODEL, "--json"))
+    request, refused = witness.capture(scene.lab, (AGENT, "probe", "{url}/v1", "--model", MODEL, "--json"))
     tally.expect("a refusing server ends the probe with 1", met=refused.returncode == 1, detail=refused.returncode)
-    _attempt_probe(
-        scene, scene.gateway.url, "--model", MODEL, key=True
+    attempt_probe(
+        scene, scene.gateway.url, "--model", MODEL, key=scene.key
     )  # the gateway's first stream loads its libraries
     probed = {
         LLAMA: _probe(scene, tally, name=LLAMA, url=scene.server.url),
-        GATEWAY: _probe(scene, tally, name=GATEWAY, url=scene.gateway.url, key=True),
+        GATEWAY: _probe(scene, tally, name=GATEWAY, url=scene.gateway.url, key=scene.key),
     }
-    seconds = witness.median_ttft_seconds(port=scene.server.port, body=body)
-    _agree(tally, LLAMA, probed[LLAMA], expected_seconds=seconds)
-    seconds = witness.median_ttft_seconds(port=scene.gateway.port, body=body, key=scene.key)
-    _agree(tally, GATEWAY, probed[GATEWAY], expected_seconds=seconds)
+    seconds = witness.median_ttft_seconds(port=scene.server.port, request=request)
+    agree(tally, LLAMA, probed[LLAMA], expected_seconds=seconds)
     _warm_and_bare(scene, tally)
     _refusals(scene, tally)
     return probed
@@ -167,11 +165,11 @@ def _streams_are_stored_and_counted(scene: Scene, tally: Tally, endpoint: str) -
 
 def _warm_and_bare(scene: Scene, tally: Tally) -> None:
     """Probe on a connection that stands, and without a model."""
-    _, results, _ = _attempt_probe(scene, scene.server.url, "--model", MODEL, "--warm", "--count", str(PROBES))
+    _, results, _ = attempt_probe(scene, scene.server.url, "--model", MODEL, "--warm", "--count", str(PROBES))
     faults = [fault for result in results for fault in faults_of_inference(result)]
     met = {r["connection"] for r in results} == {"warm"} and not faults
     tally.expect(f"{LLAMA}: {len(results)} warm streams are plausible", met=met, detail=faults[:3] or "")
-    code, results, errors = _attempt_probe(scene, scene.server.url)
+    code, results, errors = attempt_probe(scene, scene.server.url)
     met = code == 0 and [(r["prober"], r["rtt_seconds"] > 0) for r in results] == [("rtt", True)]
     tally.expect(f"{LLAMA}: without a model the round trip is measured", met=met, detail=errors)
 
@@ -179,10 +177,10 @@ def _warm_and_bare(scene: Scene, tally: Tally) -> None:
 def _refusals(scene: Scene, tally: Tally) -> None:
     """Probe with a model that is not there, and without the gateway's key."""
     for what, model, key, outcome in (
-        ("a model that is not there", NO_SUCH_MODEL, True, "http_4xx"),
-        ("a missing key", MODEL, False, "auth"),
+        ("a model that is not there", NO_SUCH_MODEL, scene.key, "http_4xx"),
+        ("a missing key", MODEL, None, "auth"),
     ):
-        code, results, errors = _attempt_probe(scene, scene.gateway.url, "--model", model, key=key)
+        code, results, errors = attempt_probe(scene, scene.gateway.url, "--model", model, key=key)
         met = code == 1 and [(r["outcome"], bool(r["reason"])) for r in results] == [(outcome, True)]
         told = results[0]["reason"] if results else errors
         tally.expect(f"{GATEWAY}: {what} ends the probe with 1, outcome {outcome}", met=met, detail=told)
@@ -202,8 +200,8 @@ def _nothing_lost(scene: Scene, tally: Tally) -> None:
     )
 
 
-def _probe(scene: Scene, tally: Tally, *, name: str, url: str, key: bool = False) -> list[dict[str, Any]]:
-    code, results, errors = _attempt_probe(scene, url, "--model", MODEL, "--count", str(PROBES), key=key)
+def _probe(scene: Scene, tally: Tally, *, name: str, url: str, key: str | None = None) -> list[dict[str, Any]]:
+    code, results, errors = attempt_probe(scene, url, "--model", MODEL, "--count", str(PROBES), key=key)
     tally.expect(f"{name}: the probe ends with 0", met=code == 0, detail=errors or "")
     faults = [fault for result in results for fault in faults_of_inference(result)]
     tally.expect(
@@ -214,18 +212,21 @@ def _probe(scene: Scene, tally: Tally, *, name: str, url: str, key: bool = False
     return results
 
 
-def _attempt_probe(scene: Scene, url: str, *options: str, key: bool = False) -> tuple[int, list[dict[str, Any]], str]:
+def attempt_probe(
+    scene: Scene, url: str, *options: str, key: str | None = None
+) -> tuple[int, list[dict[str, Any]], str]:
     """Return the exit code of `isochrone-agent probe`, its results, and what it said beside them."""
-    key_options = ("--api-key-env", GATEWAY_KEY_NAME) if key else ()
+    key_options = ("--api-key-env", GATEWAY_KEY_NAME) if key is not None else ()
     done = scene.lab.attempt(
         *(AGENT, "probe", url, "--json", *options, *key_options),
-        environment={GATEWAY_KEY_NAME: scene.key} if key else {},
+        environment={GATEWAY_KEY_NAME: key} if key is not None else {},
         seconds=PATIENCE_SECONDS,
     )
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr.strip()[-500:]
 
 
-def _agree(tally: Tally, name: str, results: list[dict[str, Any]], *, expected_seconds: float) -> None:
+def agree(tally: Tally, name: str, results: list[dict[str, Any]], *, expected_seconds: float) -> None:
+    """Expect the median TTFT of `results` near `expected_seconds`, a plain socket's."""
     measured = [r["ttft_seconds"] for r in results if r["ttft_seconds"] is not None]
     ratio = median(measured) / expected_seconds if measured else 0.0
     tally.expect(

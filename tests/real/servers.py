@@ -5,6 +5,7 @@ from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
+from tests.real.faulty import FAULTS
 from tests.real.lab import Lab, Process, free_port, wait_for
 
 MODEL: Final = "random-llama"
@@ -24,12 +25,13 @@ _GATEWAY_ENVIRONMENT: Final = {
     "LITELLM_TELEMETRY": "False",
     "DISABLE_ADMIN_UI": "True",
 }
-_GATEWAY_CONFIG: Final = """\
-model_list:
+_MODEL: Final = """\
   - model_name: {model}
     litellm_params: {{model: custom_openai/{model}, api_base: "{upstream}", api_key: none}}
-router_settings: {{disable_cooldowns: true, num_retries: 0}}
-litellm_settings: {{num_retries: 0, request_timeout: 20}}
+"""
+_SETTINGS: Final = """\
+router_settings: {disable_cooldowns: true, num_retries: 0}
+litellm_settings: {num_retries: 0, request_timeout: 20, use_chat_completions_url_for_anthropic_messages: true}
 """
 
 
@@ -43,7 +45,7 @@ class ModelServer:
         self._command = (
             *(str(python), "-m", "llama_cpp.server", "--model", str(model), "--model_alias", MODEL),
             *("--host", "127.0.0.1", "--port", str(self.port), "--n_ctx", str(CONTEXT)),
-            *("--n_threads", "1", "--n_threads_batch", "1", "--chat_format", "chatml"),
+            *("--n_threads", "1", "--n_threads_batch", "1", "--chat_format", "chatml", "--verbose", "true"),
         )
         self._process: Process | None = None
 
@@ -57,6 +59,10 @@ class ModelServer:
             process=self._process,
         )
 
+    def log(self) -> str:
+        """Return what it has logged since its first start."""
+        return (self._lab.folder / "llama.log").read_text(errors="replace")
+
     def kill(self) -> None:
         """End it as a crash would."""
         if self._process is not None:
@@ -64,14 +70,16 @@ class ModelServer:
 
 
 class Gateway:
-    """LiteLLM's proxy before the model server."""
+    """LiteLLM's proxy before the model server, and before an upstream that breaks."""
 
-    def __init__(self, lab: Lab, *, python: Path, upstream: str) -> None:
+    def __init__(self, lab: Lab, *, python: Path, upstream: str, faulty: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._lab = lab
         config = lab.folder / "litellm.yml"
-        config.write_text(_GATEWAY_CONFIG.format(model=MODEL, upstream=upstream))
+        served = [(MODEL, upstream), *((fault, faulty) for fault in FAULTS)]
+        models = "".join(_MODEL.format(model=model, upstream=url) for model, url in served)
+        config.write_text(f"model_list:\n{models}{_SETTINGS}")
         self._command = (
             *(str(python.with_name("litellm")), "--config", str(config)),
             *("--host", "127.0.0.1", "--port", str(self.port), "--num_workers", "1"),

@@ -49,12 +49,24 @@ flush_interval = "30s"
 allow = ["https://API.openai.com", "http://10.0.0.1:8000/v1"]
 ca_file = "/etc/ca.pem"
 log_level = "debug"
+[keys]
+OPENAI_API_KEY = "https://API.openai.com/v1"
+"/run/secrets/llm" = ["https://a.example", "http://10.0.0.1:8000"]
 """
     file = tmp_path / "agent.toml"
     file.write_text(toml)
     settings = load_settings({}, file=file, flags={})
     assert settings.allow == ("https://api.openai.com:443", "http://10.0.0.1:8000")
     assert (settings.spool_max_bytes, settings.ca_file, settings.log_level) == (2**30, Path("/etc/ca.pem"), "DEBUG")
+    assert settings.keys == {
+        "OPENAI_API_KEY": ("https://api.openai.com:443",),
+        "/run/secrets/llm": ("https://a.example:443", "http://10.0.0.1:8000"),
+    }
+
+
+def test_an_empty_table_of_keys_is_not_none(tmp_path: Path) -> None:
+    assert settings_from(tmp_path, "[keys]\n").keys == {}
+    assert settings_from(tmp_path, "").keys is None
 
 
 @pytest.mark.parametrize(
@@ -81,6 +93,14 @@ log_level = "debug"
         ("state_dir = ''\n", "agent.toml:1: state_dir: '' where text belongs"),
         ("log_level = 'loud'\n", "agent.toml:1: log_level: 'loud' is no log level; there are: DEBUG, INFO"),
         ("[spool]\nmax_bytes = 1\n", "agent.toml:1: spool: unknown setting"),
+        ("keys = 'x'\n", "agent.toml:1: keys: 'x' is no table: write [keys] and, below it, OPENAI_API_KEY = "),
+        ("\n[keys]\nK = 5\n", "agent.toml:2: keys: K: 5 is no origin, as in https://api.openai.com, and no list"),
+        ("[keys]\nK = []\n", "agent.toml:1: keys: K: [] is no origin"),
+        ("[keys]\nK = ['https://a', 5]\n", "agent.toml:1: keys: K: ['https://a', 5] is no origin"),
+        ("[keys]\nK = 'a.example'\n", "agent.toml:1: keys: K: 'a.example' is no address: write http:// or https://"),
+        ("[keys]\n'a b' = 'https://a'\n", "agent.toml:1: keys: a b is neither a variable nor a path: write a file"),
+        ("[keys]\nallow = ['https://a']\n", "agent.toml:1: keys: allow is a setting: it stands before [keys]"),
+        ("[key]\nK = 'https://a'\n", "agent.toml:1: key: unknown setting (did you mean 'keys'?)"),
         ("flush_interval\n", "agent.toml: not TOML: "),
         ("x = 1\nx = 2\n", "agent.toml: not TOML: "),
     ],
@@ -97,6 +117,7 @@ def test_a_wrong_file_is_refused_by_line_key_and_value(tmp_path: Path, toml: str
     [
         ({"ISOCHRONE_FLUSH_INTERVAL": "soon"}, "environment: ISOCHRONE_FLUSH_INTERVAL: 'soon' is not a duration"),
         ({"ISOCHRONE_FLUSH_INTERVALL": "5s"}, "(did you mean ISOCHRONE_FLUSH_INTERVAL?)"),
+        ({"ISOCHRONE_KEYS": "A=https://a"}, "ISOCHRONE_KEYS: stands in the settings file alone, as the table [keys]"),
         ({"ISOCHRONE_CREDENTIALS_FILE": "x"}, "(did you mean ISOCHRONE_CREDENTIAL_FILE?)"),
     ],
 )

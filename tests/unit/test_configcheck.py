@@ -43,6 +43,13 @@ def test_the_example_is_good() -> None:
     assert targets.regions[0].country == "DE"
 
 
+@pytest.mark.parametrize("url", ["https://near.example.org/v1", "'https://[2001:db8::1]/v1'"])
+def test_an_endpoint_may_be_bound_to_one_ip_version(url: str) -> None:
+    text = MODULES + ENDPOINT.replace("https://near.example.org/v1", url) + "    ip_version: 6\n"
+    assert load_targets(text, "targets.yml").endpoints[0].ip_version == 6
+    assert load_targets(MODULES + ENDPOINT, "targets.yml").endpoints[0].ip_version is None
+
+
 def test_values_become_what_the_model_says() -> None:
     targets = load_targets(MODULES + ENDPOINT, "targets.yml")
     rtt, chat = targets.modules["rtt"], targets.modules["chat"]
@@ -68,7 +75,7 @@ def test_values_become_what_the_model_says() -> None:
         ("interval: 30s, ", "", 2, "modules.rtt.interval: missing: it has no default"),
         ("timeout: 5s", "timeout: 1ms", 2, "modules.rtt.timeout: 1ms is shorter than 10ms"),
         ("prober: rtt", "prober: rrt", 2, "modules.rtt.prober: 'rrt' is not available (did you mean 'rtt'?); available: rtt, inference"),
-        ("timeout: 5s", "timeout: 5s, rtt: {method: icmp}", 2, "modules.rtt.rtt.method: 'icmp' is not available; available: tcp, http"),
+        ("timeout: 5s", "timeout: 5s, rtt: {method: quic}", 2, "modules.rtt.rtt.method: 'quic' is not available; available: tcp, http, tls, icmp"),
         ("timeout: 5s", "timeout: 5s, rtt: {cuont: 3}", 2, "modules.rtt.rtt.cuont: unknown key (did you mean 'count'?); known here: method, count, spacing"),
         ("timeout: 5s", "timeout: 5s, rtt: {count: 0}", 2, "modules.rtt.rtt.count: 0 where a whole number >= 1 belongs"),
         ("timeout: 5s", "timeout: 5s, rtt: {count: 30}", 2, "modules.rtt.rtt: 30 samples every 200ms do not fit into the timeout (5s)"),
@@ -81,7 +88,7 @@ def test_values_become_what_the_model_says() -> None:
         ("provider: openai", "provider: anthropc", 7, "endpoints[0].provider: 'anthropc' is not available (did you mean 'anthropic'?); available: openai, openai-completions, openai-responses, anthropic, gemini, bedrock, azure-openai, ollama, cohere, tgi, triton"),
         ("model: m", "model: 4", 8, "endpoints[0].model: 4 where text (in quotes if it looks like a number) belongs"),
         ("model: m", "model:", 8, "endpoints[0].model: nothing where text (in quotes if it looks like a number) belongs"),
-        ("model: m", "modl: m", 8, "endpoints[0].modl: unknown key (did you mean 'model'?); known here: name, url, provider, model, modules, api_key, location, price, budget, agents, simulated"),
+        ("model: m", "modl: m", 8, "endpoints[0].modl: unknown key (did you mean 'model'?); known here: name, url, provider, model, modules, api_key, location, price, budget, agents, ip_version, http2, simulated"),
         ("modules: [rtt, chat]", "modules: rtt", 9, "endpoints[0].modules: 'rtt' where a list belongs, as in [rtt]"),
         ("modules: [rtt, chat]", "modules: []", 9, "endpoints[0].modules: is empty: name at least one module"),
         ("modules: [rtt, chat]", "modules: [rtt, caht]", 9, "endpoints[0].modules[1]: no module 'caht' (did you mean 'chat'?); there are: chat, rtt"),
@@ -97,6 +104,11 @@ def test_values_become_what_the_model_says() -> None:
         ("model: m", "model: m\n    location: {region: eu, latitude: 9}", 9, "endpoints[0].location.longitude: missing: latitude and longitude stand together or not at all"),
         ("model: m", "model: m\n    location: here", 9, "endpoints[0].location: 'here' where keys with values belong"),
         ("model: m", "model: m\n    budget: {usd_per_day: 1.5}", 9, "endpoints[0].budget.usd_per_day: needs a price: {input_per_million, output_per_million}"),
+        ("https://near.example.org/v1", "http://near.example.org/v1\n    http2: true", 7, "endpoints[0].http2: is agreed on by TLS: it takes an https:// url"),
+        ("model: m", "model: m\n    ip_version: 5", 9, "endpoints[0].ip_version: 5 is not available; available: 4, 6"),
+        ("model: m", "model: m\n    ip_version: '6'", 9, "endpoints[0].ip_version: '6' is not available; available: 4, 6"),
+        ("https://near.example.org/v1", "http://10.0.0.1:80/v1\n    ip_version: 6", 7, "endpoints[0].ip_version: 6 does not fit the address in the url, which is IPv4: leave it out"),
+        ("https://near.example.org/v1", "'https://[2001:db8::1]/'\n    ip_version: 4", 7, "endpoints[0].ip_version: 4 does not fit the address in the url, which is IPv6: leave it out"),
         ("model: m", "model: m\n    simulated: yes", 9, "endpoints[0].simulated: 'yes' where true or false belongs"),
         ("model: m", "model: m\n    agents: {names: []}", 9, "endpoints[0].agents.names: is empty: say which agents probe, or leave it out for all"),
         ("model: m", "model: m\n    agents: {regions: []}", 9, "endpoints[0].agents.regions: is empty: say which agents probe, or leave it out for all"),
@@ -115,7 +127,8 @@ def test_each_mistake_is_told_exactly_and_alone(*, old: str, new: str, line: int
         ("  - {name: near, url: 'http://b', provider: openai, model: m, modules: [rtt]}\n", "targets.yml:10: endpoints[1].name: 'near' is the name of endpoints[0] already"),
         ("sites:\n  - {name: near, url: 'http://b', modules: [rtt]}\n", "targets.yml:11: sites[0].name: 'near' is the name of endpoints[0] already"),
         ("sites:\n  - {name: s, url: 'http://b', modules: [chat]}\n", "targets.yml:11: sites[0].modules[0]: 'chat' asks a model (inference), and a site has none: only rtt modules"),
-        ("sites:\n  - {name: s, url: 'http://b', modules: [rtt], model: m}\n", "targets.yml:11: sites[0].model: unknown key (did you mean 'modules'?); known here: name, url, modules, location, agents"),
+        ("sites:\n  - {name: s, url: 'http://b', modules: [rtt], model: m}\n", "targets.yml:11: sites[0].model: unknown key (did you mean 'modules'?); known here: name, url, modules, location, agents, ip_version"),
+        ("sites:\n  - {name: s, url: 'http://10.0.0.1', modules: [rtt], ip_version: 6}\n", "targets.yml:11: sites[0].ip_version: 6 does not fit the address in the url, which is IPv4: leave it out"),
         ("regions:\n  - {name: eu, latitude: 1, longitude: 1}\n  - {name: eu, latitude: 2, longitude: 2}\n", "targets.yml:12: regions[1].name: 'eu' is the name of regions[0] already"),
         ("regions:\n  - {name: eu, latitude: 1, longitude: 1, country: Norway}\n", "targets.yml:11: regions[0].country: 'Norway' where text (in quotes if it looks like a number) matching regex '^[A-Z]{2}\\\\Z' belongs"),
         ("endpoint: []\n", "targets.yml:10: endpoint: unknown key (did you mean 'endpoints'?); known here: modules, endpoints, sites, regions"),
@@ -124,6 +137,21 @@ def test_each_mistake_is_told_exactly_and_alone(*, old: str, new: str, line: int
 )  # fmt: skip
 def test_mistakes_between_parts_are_told(more: str, message: str) -> None:
     assert problems(MODULES + ENDPOINT + more) == [message]
+
+
+@pytest.mark.parametrize(
+    ("item", "key"),
+    [
+        ("endpoints:\n  - {name: e, url: URL, provider: openai, model: m, modules: [hello]}\n", "endpoints[0]"),
+        ("sites:\n  - {name: s, url: URL, modules: [hello]}\n", "sites[0]"),
+    ],
+)
+def test_a_round_trip_by_tls_needs_https(item: str, key: str) -> None:
+    hello = "  hello: {prober: rtt, interval: 30s, timeout: 5s, rtt: {method: tls}}\n"
+    fault = "'hello' measures by tls, and the url is http://: write https://, or take another method"
+    told = problems(MODULES + hello + item.replace("URL", "'http://b'"))
+    assert told == [f"targets.yml:6: {key}.modules[0]: {fault}"]
+    assert load_targets(MODULES + hello + item.replace("URL", "'https://b'"), "targets.yml").modules["hello"]
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_their_lines() -> None:

@@ -118,6 +118,12 @@ def test_a_key_that_no_header_may_hold_is_refused_without_quoting_it(key: str) -
         (delta(content=None, reasoning_content="hm"), "reasoning"),
         (delta(content="", reasoning="hm"), "reasoning"),
         (delta(tool_calls=[{"index": 0, "function": {"arguments": "{"}}]), "tool"),
+        (delta(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": ""}}]), "tool"),
+        (delta(tool_calls=[{"index": 0, "function": {"arguments": {"a": 1}}}]), "tool"),
+        (delta(tool_calls=[{"index": 0, "custom": {"input": "x"}}]), "tool"),
+        (delta(function_call={"name": "f"}), "tool"),
+        (delta(content=[{"type": "text", "text": "Hi"}]), "answer"),
+        (delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]), "reasoning"),
     ],
 )
 def test_text_of_any_channel_is_a_token(payload: dict[str, object], channel: str) -> None:
@@ -137,6 +143,15 @@ def test_text_of_any_channel_is_a_token(payload: dict[str, object], channel: str
         {"choices": [{"index": 0, "delta": None}]},
         {"choices": None},
         {"error": None, "choices": []},
+        {"error": "", "choices": [{"error": None, "delta": None}]},
+        delta(tool_calls="f"),
+        delta(tool_calls=[{"index": 0, "function": {"arguments": ""}}]),
+        delta(function_call={"arguments": ""}),
+        delta(content=[{"type": "text", "text": ""}]),
+        delta(content=["x", 7]),
+        delta(content={"text": "x"}, reasoning=["x"]),
+        {"choices": {"delta": {"content": "x"}}},
+        {"choices": [{"delta": [{"content": "x"}], "finish_reason": True}]},
         {},
         [],
         None,
@@ -176,6 +191,11 @@ def test_usage_that_is_no_count_is_absent() -> None:
     assert read(payload).usage == Usage()
 
 
+@pytest.mark.parametrize("number", [1.5, 2**31, 10**400, float("inf"), float("nan"), True, "9", [9], {"n": 9}, None])
+def test_a_number_that_is_no_count_is_absent(number: object) -> None:
+    assert read({"choices": [], "usage": {"completion_tokens": number, "prompt_tokens": 9.0}}).usage == Usage(input=9)
+
+
 @pytest.mark.parametrize(
     ("payload", "name", "words"),
     [
@@ -185,6 +205,14 @@ def test_usage_that_is_no_count_is_absent() -> None:
         ({"error": {}}, "", "the provider named no reason"),
         ({"detail": "x"}, "error", "the provider named no reason"),
         ("not json", "error", "not json"),
+        ("[DONE]", "error", "[DONE]"),
+        ({"error": {"message": "", "code": "", "type": ""}}, "", "the provider named no reason"),
+        ({"error": [{"message": "first"}, {"message": "second"}]}, "", "first"),
+        ({"error": "", "message": "late"}, "error", "late"),
+        ({"type": "error", "message": "typed"}, "", "typed"),
+        ({"object": "error", "message": "vLLM's old way", "code": 400}, "", "vLLM's old way"),
+        ({"choices": [{"error": {"code": 502, "message": "upstream"}}]}, "", "upstream"),
+        ({"choices": [{"delta": {}, "finish_reason": "error"}]}, "", "the model's end is error"),
     ],
 )
 def test_an_error_event_is_an_error(payload: object, name: str, words: str) -> None:

@@ -66,6 +66,11 @@ STREAM = ":streamGenerateContent?alt=sse"
             f"{AZURE}/openai/deployments/d?api-version=2025-01-01",
             f"{AZURE}/openai/deployments/d/chat/completions?api-version=2025-01-01",
         ),
+        (
+            P.AZURE_OPENAI,
+            f"{AZURE}/openai/",
+            f"{AZURE}/openai/deployments/a%2Fb/chat/completions?api-version=2024-10-21",
+        ),
         (P.AZURE_OPENAI, f"{AZURE}/openai/v1/", f"{AZURE}/openai/v1/chat/completions"),
         (P.BEDROCK, BEDROCK, f"{BEDROCK}/model/a%2Fb/converse-stream"),
         (P.BEDROCK, f"{BEDROCK}/model/x/converse-stream", f"{BEDROCK}/model/x/converse-stream"),

@@ -5,7 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from agent.push.answer import Answered, Verb, action, retry_after_seconds
+from agent.push.answer import Answered, Verb, action
+from agent.retryafter import retry_after_seconds
 from isochrone.batch import Ack
 from isochrone.wire import encode_ack
 
@@ -115,7 +116,7 @@ def test_a_problem_that_cannot_be_read_is_told_by_its_status(body: bytes) -> Non
         ("Mon, 01 Jan 2024 00:00:00 +9999999999999", None),
         ("-1", None),
         ("abc", None),
-        ("1.5", None),
+        ("1.5", 1.5),
         ("\N{SUPERSCRIPT TWO}", None),
         ("", None),
         (None, None),

@@ -18,7 +18,7 @@ from collector.registry import (
     TargetRow,
     selects,
 )
-from isochrone.config import ApiKey, Selector, Targets, encode_config
+from isochrone.config import ApiKey, Selector, Targets, decode_agent_config, encode_config
 from tests.collecting import TARGETS
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,6 +71,16 @@ def test_the_key_of_an_endpoint_goes_to_inference_targets_alone() -> None:
     share = Registry(rows(msgspec.structs.replace(TARGETS, endpoints=(with_key,)))).share(1).config
     keys = {one.module: one.api_key for one in share.targets if one.endpoint == "near"}
     assert keys == {"rtt": None, "chat": ApiKey(env="KEY"), "warm": ApiKey(env="KEY")}
+
+
+def test_the_ip_version_of_an_endpoint_and_of_a_site_goes_to_all_their_targets() -> None:
+    (endpoint,), (site,) = TARGETS.endpoints, TARGETS.sites
+    bound = (msgspec.structs.replace(endpoint, ip_version=6),), (msgspec.structs.replace(site, ip_version=4),)
+    registry = Registry(rows(msgspec.structs.replace(TARGETS, endpoints=bound[0], sites=bound[1])))
+    share = decode_agent_config(encode_config(registry.share(1).config))
+    versions = {(one.endpoint, one.module): one.ip_version for one in share.targets}
+    assert versions == {("near", "rtt"): 6, ("near", "chat"): 6, ("near", "warm"): 6, ("site-1", "rtt"): 4}
+    assert all(one.ip_version is None for one in Registry(rows(TARGETS)).share(1).config.targets)
 
 
 def test_the_etag_changes_with_the_share_and_only_then() -> None:

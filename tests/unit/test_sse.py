@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.framing import MAX_LINE_BYTES, Event, FramingError
+from agent.framing import MAX_EVENT_BYTES, MAX_LINE_BYTES, Event, FramingError
 from agent.sse import SseParser
 
 LINES = st.sampled_from(
@@ -81,6 +81,8 @@ def test_comments_pings_and_empty_data_are_no_events(stream: bytes) -> None:
         (b"event: a\n\ndata: x\n\n", [Event(data="x")]),
         (b"data:x\ndata: y\n\n", [Event(data="x\ny")]),
         (b"\xef\xbb\xbfdata: x\n\n", [Event(data="x")]),
+        (b"data: : keepalive\ndata: x\n\n", [Event(data="x")]),
+        (b"data: [1,\ndata: :2]\n\n", [Event(data="[1,\n:2]")]),
         (b"data: x\n", [Event(data="x")]),
         (b"data: x", []),
         (b"data: \xff\n\n", [Event(data="\ufffd")]),
@@ -99,8 +101,8 @@ def test_an_endless_line_is_refused() -> None:
 
 def test_an_endless_event_is_refused() -> None:
     parser = SseParser()
-    line = b"data: " + b"x" * (MAX_LINE_BYTES - 6) + b"\n"
-    for _ in range(3):
+    line = b"data: " + b"x" * (MAX_EVENT_BYTES // 4 - 1) + b"\n"
+    for _ in range(4):
         parser.feed(line)
     with pytest.raises(FramingError, match="an event"):
-        parser.feed(line * 2)
+        parser.feed(b"data:\n")

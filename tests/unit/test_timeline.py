@@ -114,3 +114,9 @@ def test_no_input_gives_a_rate_that_is_no_number(at_ms: list[float], output: int
 
 def test_later_usage_replaces_only_what_it_says() -> None:
     assert Usage(input=9, output=1).merged(Usage(output=12)) == Usage(input=9, output=12)
+
+
+def test_later_usage_that_says_less_takes_nothing_back() -> None:
+    assert Usage(input=109, cached_input=100).merged(Usage(input=9, output=0)) == Usage(
+        input=109, cached_input=100, output=0
+    )

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from agent.floor import Floor, Place, Source
 from agent.waterfall import WIDTH, Style, phases, render, summary, timed_events
 from isochrone.marks import Components, Marks
 from isochrone.outcome import ClockSource, Connection, Flag, Outcome, Prober, RttMethod, RttSource, TokenSource
-from isochrone.result import Pings, Result, Tokens
+from isochrone.result import Pings, Result, ServerTiming, Tokens
 
 PLAIN = Style()
 GOOD = Result(
@@ -68,6 +69,36 @@ PINGED = msgspec.structs.replace(
 )
 
 
+FULL = msgspec.structs.replace(
+    GOOD,
+    flags=tuple(Flag),
+    clock_source=ClockSource.USER,
+    answer_ttft_seconds=0.7,
+    served_region="East US",
+    tokens=Tokens(source=TokenSource.USAGE, output=32, arrivals=32, reasoning=20, input=48, cached_input=16),
+    server_timing=ServerTiming(
+        source="groq usage", first_token_seconds=0.2, queue_seconds=0.003, total_seconds=0.9, trusted=True
+    ),
+)
+ASHBURN = Place(words="aws/us-east-1, Ashburn", latitude=39, longitude=-77)
+FLOOR = Floor(
+    there=ASHBURN,
+    source=Source.GIVEN,
+    distance_meters=1_500_000,
+    floor_seconds=0.015,
+    rtt_seconds=0.02,
+    efficiency=0.75,
+)
+BELOW = msgspec.structs.replace(FLOOR, source=Source.HOST, floor_seconds=0.065, efficiency=3.25, below=True)
+FLOORS = [None, Floor(), FLOOR, BELOW]
+
+
+@pytest.mark.parametrize("source", list(RttSource))
+def test_each_source_of_a_round_trip_has_words(source: RttSource) -> None:
+    result = msgspec.structs.replace(PINGED, rtt_source=source)
+    assert re.search(r"RTT 19\.3 ms \([A-Za-z, ]+\)", render(result, url="http://e", style=PLAIN))
+
+
 def test_where_reasoning_came_first_the_wait_for_the_answer_is_told_too() -> None:
     thought = msgspec.structs.replace(GOOD, answer_ttft_seconds=0.7)
     assert "TTFT 300 ms, answer 700 ms, RTT 20.0 ms" in render(thought, url="http://e", style=PLAIN)
@@ -75,10 +106,11 @@ def test_where_reasoning_came_first_the_wait_for_the_answer_is_told_too() -> Non
     assert "answer" not in render(plain, url="http://e", style=PLAIN)
 
 
-@pytest.mark.parametrize("result", [GOOD, FAILED, PINGED])
+@pytest.mark.parametrize("result", [GOOD, FAILED, PINGED, FULL])
 @pytest.mark.parametrize("blocks", [True, False])
-def test_no_line_is_wider_than_80_columns(result: Result, *, blocks: bool) -> None:
-    text = render(result, url="https://api.example/v1" + "/long" * 40, style=Style(blocks=blocks))
+@pytest.mark.parametrize("floor", FLOORS)
+def test_no_line_is_wider_than_80_columns(result: Result, floor: Floor | None, *, blocks: bool) -> None:
+    text = render(result, url="https://api.example/v1" + "/long" * 40, style=Style(blocks=blocks), floor=floor)
     assert max(len(line) for line in text.splitlines()) <= WIDTH
     assert blocks or text.isascii()
 
@@ -120,6 +152,78 @@ def test_what_spoiled_a_result_is_noted() -> None:
     text = render(spoiled, url="u", style=PLAIN)
     assert text.count("note:") == len(Flag)
     assert "32 tokens by usage" in text
+
+
+def words(result: Result, floor: Floor | None = None) -> str:
+    """Return the text as one line: where it is broken does not matter."""
+    return " ".join(render(result, url="u", style=PLAIN, floor=floor).split())
+
+
+def test_the_servers_own_word_is_told_with_its_source_and_whether_it_fits() -> None:
+    said = "server's own word: first token 200 ms, queue 3.0 ms, total 900 ms, by groq usage: it"
+    assert f"{said} fits what was seen" in words(FULL)
+    assert FULL.server_timing is not None
+    doubted = msgspec.structs.replace(FULL.server_timing, trusted=False)
+    assert f"{said} does not fit" in words(msgspec.structs.replace(FULL, server_timing=doubted))
+    assert "server's own word" not in words(GOOD)
+
+
+def test_region_tokens_and_sources_are_told() -> None:
+    text = words(FULL)
+    assert "served from East US (azure/eastus, Virginia)" in text
+    assert "32 tokens by usage, 20 of reasoning; 48 in the prompt, 16 of them cached" in text
+    assert "RTT 20.0 ms (kernel, least)" in text
+    assert "clock: user" in text
+    assert "served from us (" not in words(msgspec.structs.replace(FULL, served_region="us"))
+    assert "served from" not in words(msgspec.structs.replace(FULL, served_region="edge:MIA"))
+
+
+def test_the_floor_is_told_with_its_distance_and_where_the_place_comes_from() -> None:
+    assert "floor 15.0 ms: light in fibre over 1,500 km to aws/us-east-1, Ashburn; efficiency 75%" in words(GOOD, FLOOR)
+    assert "Ashburn (a guess from the host name)" in words(GOOD, BELOW)
+    assert "efficiency" not in words(GOOD, BELOW)
+    served = msgspec.structs.replace(FLOOR, source=Source.SERVED_REGION)
+    assert "Ashburn (the provider says so)" in words(GOOD, served)
+
+
+def test_between_neighbours_no_efficiency_is_told() -> None:
+    near = msgspec.structs.replace(FLOOR, distance_meters=13_000, floor_seconds=0.00013, efficiency=0.0065)
+    assert "floor under 1 ms: light in fibre over 13 km to aws/us-east-1, Ashburn" in words(GOOD, near)
+    assert "efficiency" not in words(GOOD, near)
+
+
+def test_where_the_endpoint_is_unknown_the_option_is_named_and_where_nobody_asked_nothing_is() -> None:
+    assert "floor unknown" in words(GOOD, Floor())
+    assert "--endpoint-location" in words(GOOD, Floor())
+    assert "floor" not in words(GOOD)
+
+
+@pytest.mark.parametrize(("blocks", "pale", "full"), [(True, "░", "█"), (False, "=", "#")])
+def test_the_part_of_a_round_trip_that_light_needs_is_drawn_pale(pale: str, full: str, *, blocks: bool) -> None:
+    """30 ms of 1 s are 2 of 52 columns."""
+    text = render(GOOD, url="u", style=Style(blocks=blocks), floor=msgspec.structs.replace(FLOOR, floor_seconds=0.03))
+    bars = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.endswith((pale, full))}
+    assert bars["wait"] == pale * 2 + full * (len(bars["wait"]) - 2)
+    assert bars["stream"] == full * len(bars["stream"])
+    assert bars["DNS"] == full
+    without = render(GOOD, url="u", style=Style(blocks=blocks))
+    assert pale * 2 not in without
+
+
+def test_a_bar_is_no_longer_for_its_floor() -> None:
+    lengths = [
+        [len(line) for line in render(GOOD, url="u", style=PLAIN, floor=floor).splitlines()[2:8]] for floor in FLOORS
+    ]
+    assert all(each == lengths[0] for each in lengths)
+
+
+def test_what_several_probes_show_stands_under_their_summary() -> None:
+    warm = msgspec.structs.replace(GOOD, connection=Connection.WARM)
+    marks = msgspec.structs.replace(GOOD.marks, first_event=0.161)
+    held = msgspec.structs.replace(warm, marks=marks)
+    text = summary([warm, held, held, held], style=PLAIN)
+    assert "note: reused connections wait some 40 ms" in text
+    assert max(len(line) for line in text.splitlines()) <= WIDTH
 
 
 def test_a_summary_counts_failures_and_takes_medians_of_the_good() -> None:

@@ -1,0 +1,73 @@
+"""The samples of one `rtt` probe while they are taken."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from agent.clock import Clock
+from agent.probes.attempt import Attempt, Deadline
+from agent.transport import Failure, Stream
+from isochrone.config import Assignment, RttOptions
+from isochrone.outcome import Flag, Outcome, Prober, RttSource
+
+SAMPLE_SECONDS: Final = 1.0
+"""RFC 6298 2.1: after this the kernel sends another SYN, and the sample is a loss whatever comes."""
+
+
+class Series:
+    """What the methods share."""
+
+    def __init__(self, target: Assignment, *, clock: Clock) -> None:
+        self.target = target
+        self.options = target.options.rtt or RttOptions()
+        self.attempt = Attempt(target, Prober.RTT, clock=clock)
+        self.seconds: list[float] = []
+        """Of the samples that were not lost, in order."""
+        self.sent = 0
+        self.source: RttSource | None = None
+        self.last: Failure | None = None
+        """Why the latest lost sample was."""
+        self._first_at: float | None = None
+
+    async def pause(self, index: int, deadline: Deadline) -> None:
+        """Wait until the sample `index` is due; the spacing counts from the first one."""
+        now = asyncio.get_running_loop().time()
+        self._first_at = now if self._first_at is None else self._first_at
+        wait = self._first_at + index * self.options.spacing - now
+        if wait > 0:
+            deadline.expect(Outcome.TIMEOUT_TOTAL, "not all samples", seconds=self.target.options.timeout)
+            await asyncio.sleep(wait)
+
+    async def each(self, sample: Callable[[], Awaitable[None]], deadline: Deadline, *, late: Failure) -> None:
+        """Take all samples; one that raises is lost, and one that takes longer than `SAMPLE_SECONDS` is `late`.
+
+        Where TLS fails before any sample succeeded, it will not succeed later, and no packet was lost: that is raised.
+        """
+        for index in range(self.options.count):
+            await self.pause(index, deadline)
+            self.sent += 1
+            deadline.expect(late.outcome, late.words, seconds=self.target.options.timeout)
+            try:
+                async with asyncio.timeout(SAMPLE_SECONDS):
+                    await sample()
+            except TimeoutError:
+                self.last = Failure(late.outcome, f"{late.words} within {SAMPLE_SECONDS:g} s")
+            except Failure as exc:
+                if exc.outcome is Outcome.TLS and not self.seconds:
+                    self.sent -= 1
+                    raise
+                self.last = exc
+
+    def lose(self, words: str) -> None:
+        """Note that something was sent twice: the sample is lost."""
+        self.attempt.flags.add(Flag.RETRANSMITS)
+        self.last = Failure(Outcome.CONNECT, words)
+
+
+def repeats(stream: Stream) -> int:
+    """Return how many segments of a connection were sent again, as far as this side can know.
+
+    Ours are counted. Of the other side's, one that came before another that was missing tells that there was one.
+    """
+    info = stream.tcp_info()
+    return 0 if info is None else info.retransmits + info.out_of_order

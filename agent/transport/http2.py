@@ -1,0 +1,30 @@
+"""HTTP/2 for an endpoint that asks for it: httpcore and h2 speak it. Loaded for those alone (2 MiB)."""
+
+import struct
+from typing import Final
+
+import httpcore
+from h2.exceptions import H2Error
+
+FAULTS: Final[tuple[type[Exception], ...]] = (httpcore.RemoteProtocolError, H2Error)
+"""What says that the server breaks HTTP/2: h2's own where httpcore lets it through."""
+_HEAD: Final = struct.Struct(">HBBBI")
+"""RFC 9113 4.1: length (the first two of its three bytes), its third byte, type, flags, stream."""
+_HARMLESS: Final = frozenset({4, 6, 8})
+"""SETTINGS, PING, WINDOW_UPDATE: a server may send them while nothing is asked of it."""
+
+
+def connection(origin: httpcore.Origin, stream: httpcore.AsyncNetworkStream) -> httpcore.AsyncHTTP2Connection:
+    """Return a connection over TLS that agreed on `h2`."""
+    return httpcore.AsyncHTTP2Connection(origin=origin, stream=stream)
+
+
+def harmless(data: bytes) -> bool:
+    """Return whether what came on an idle connection is whole frames that ask for no end of it. Pure."""
+    at = 0
+    while len(data) - at >= _HEAD.size:
+        high, low, kind, _, stream = _HEAD.unpack_from(data, at)
+        if kind not in _HARMLESS or stream:
+            return False
+        at += _HEAD.size + (high << 8 | low)
+    return at == len(data)
