@@ -24,8 +24,8 @@ def render(report: Report, *, color: bool) -> str:
 
 
 def _head() -> list[str]:
-    groups = "".join(f"  {group:^26}" for group in _GROUPS)
-    columns = f"  {'median':>8} {'p99':>8} {'max':>8}" * len(_GROUPS)
+    groups = "".join(f"  {group:^23}" for group in _GROUPS)
+    columns = f"  {'median':>7} {'p99':>7} {'max':>7}" * len(_GROUPS)
     return [f"{'':29}{groups}".rstrip(), f"{'':6}{'core':6}{'at once':>8}{'streams':>9}{columns}"]
 
 
@@ -42,8 +42,8 @@ def _row(cell: Cell) -> str:
 
 def _numbers(spread: Spread | None, factor: float) -> str:
     if spread is None:
-        return f"  {'-':>8} {'-':>8} {'-':>8}"
-    return "  " + " ".join(f"{value * factor:8.3f}" for value in (spread.median, spread.p99, spread.max))
+        return f"  {'-':>7} {'-':>7} {'-':>7}"
+    return "  " + " ".join(f"{value * factor:7.3f}" for value in (spread.median, spread.p99, spread.max))
 
 
 def _row_color(cell: Cell) -> str | None:

@@ -54,6 +54,7 @@ def judge(cells: Sequence[Cell], facts: Facts) -> Verdict:
         words=(
             _headline(judged, good=good),
             *(f"Not so in the cell {name}: {why}." for name, why in faults.items()),
+            *_beyond(cells, judged),
             *_untold(cells),
             *_stamps(cells),
             *_loop(cells, facts),
@@ -95,6 +96,12 @@ def _headline(judged: Sequence[Cell], *, good: bool) -> str:
     most = max(cell.streams for cell in judged)
     at_once = "one stream" if most == 1 else f"up to {most} streams at once"
     return f"This host can measure to 1 ms: idle, with {at_once}, the p99 of the TTFT's error is at most {ms(worst)}."
+
+
+def _beyond(cells: Sequence[Cell], judged: Sequence[Cell]) -> Iterable[str]:
+    names = [str(cell.plan()) for cell in cells if cell not in judged and fault(cell) is not None]
+    if names:
+        yield f"Not within 1 ms, and not judged: {'; '.join(names)}."
 
 
 def _untold(cells: Sequence[Cell]) -> Iterable[str]:
@@ -144,8 +151,8 @@ def _loop(cells: Sequence[Cell], facts: Facts) -> Iterable[str]:
 def _load(facts: Facts) -> Iterable[str]:
     if facts.load_per_cpu is not None and facts.load_per_cpu > IDLE_LOAD:
         yield (
-            f"Load: {facts.load_per_cpu:.1f} for each core in the minute before: others work here, "
-            "and the idle cells were not idle."
+            f"Load: {facts.load_per_cpu:.1f} for each core in the minute before: "
+            "what else ran here may have disturbed the idle cells."
         )
 
 

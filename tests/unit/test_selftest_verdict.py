@@ -75,6 +75,14 @@ def test_the_verdict_names_the_cells_that_failed_and_why() -> None:
     assert "TLS, idle, 32 at once: the p99 of the TTFT's error is 4.200 ms." in "\n".join(verdict.words)
 
 
+def test_the_words_name_the_cells_that_show_where_the_limit_lies() -> None:
+    verdict = judge([cell(32), cell(128, ttft=0.02), cell(8, busy=True), cell(32, busy=True, ttft=0.002)], FACTS)
+    assert verdict.can_measure_to_1_ms
+    wanted = "Not within 1 ms, and not judged: plain, idle, 128 at once; plain, busy core, 32 at once."
+    assert wanted in verdict.words
+    assert "not judged" not in words(cell(32), cell(8, busy=True))
+
+
 def test_with_more_than_32_streams_alone_the_idle_cells_of_them_are_judged() -> None:
     assert judged_cells([cell(128), cell(128, busy=True)]) == [cell(128)]
 
