@@ -10,6 +10,9 @@ import pytest
 
 from agent.cli import COMMANDS
 from agent.commands import check_config, run
+from agent.selftest.cells import Cell
+from agent.selftest.verdict import Facts, Verdict
+from agent.simulator import Seen
 from agent.simulator.script import Scenario, Silence
 from collector import cli
 from collector.up import session
@@ -104,3 +107,14 @@ def test_the_keys_of_a_scenario_stand_in_the_reference_in_their_order() -> None:
     section = BY_TITLE["Scripts of the simulator"]
     assert first_column(section) == list(Scenario.__struct_fields__)
     assert all(f"`{silence.value}`" in section for silence in Silence)
+
+
+def test_the_fields_of_the_simulators_log_stand_in_the_reference_in_their_order() -> None:
+    assert first_column(BY_TITLE["Log of the simulator"]) == list(Seen.__struct_fields__)
+
+
+def test_the_fields_of_the_self_tests_document_stand_in_the_reference() -> None:
+    section = BY_TITLE["Document of the self-test"]
+    rows = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(Cell.__struct_fields__)
+    assert all(f"`{name}`" in section for name in (*Facts.__struct_fields__, *Verdict.__struct_fields__))

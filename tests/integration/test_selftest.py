@@ -87,7 +87,15 @@ def test_an_agent_without_stamps_on_a_loop_that_is_held_cannot_measure_to_1_ms(m
     assert verdict.failed_cells == ("plain, idle, 4 at once",)
 
 
-def _run_cell(plan: Plan, *, held_seconds: float = 0.0) -> Cell:
+def test_a_cell_for_which_no_time_is_left_is_told_and_not_invented() -> None:
+    cell = _run_cell(Plan(tls=False, busy=False, streams=4), seconds=0.0)
+    assert (cell.measured, cell.ttft_error_seconds, cell.rtt_seconds) == (0, None, None)
+    verdict = judge([cell], FACTS)
+    assert not verdict.can_measure_to_1_ms
+    assert "plain, idle, 4 at once: nothing was measured (no time was left)." in verdict.words[1]
+
+
+def _run_cell(plan: Plan, *, held_seconds: float = 0.0, seconds: float = 60.0) -> Cell:
     async def hold() -> None:
         while held_seconds:
             end = time.monotonic() + held_seconds
@@ -103,7 +111,7 @@ def _run_cell(plan: Plan, *, held_seconds: float = 0.0) -> Cell:
                 for server in servers.values():
                     await server.listening()
                 await prober.stream(servers[plan.tls].url)
-                return await prober.run(plan, servers[plan.tls], ends_at=asyncio.get_running_loop().time() + 60)
+                return await prober.run(plan, servers[plan.tls], ends_at=asyncio.get_running_loop().time() + seconds)
             finally:
                 holding.cancel()
                 await prober.close()
