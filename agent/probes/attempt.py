@@ -22,8 +22,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
     http: HttpConnection
     address: Address
-    looked_up_ns: int
-    """When the name was last asked for."""
+    looked_up_seconds: float
+    """When the name was last asked for, by CLOCK_BOOTTIME: a TTL runs on while the machine sleeps."""
     handshake_seconds: float | None
     """None when a SYN was sent twice: that measures a timer, not the way."""
     retransmits: int
@@ -202,7 +202,7 @@ async def open_link(origin: Origin, attempt: Attempt, deadline: Deadline) -> Lin
     return Link(
         http=HttpConnection(stream, origin),
         address=address,
-        looked_up_ns=dialled_ns,
+        looked_up_seconds=attempt.clock.boottime_seconds(),
         handshake_seconds=None if retransmits else (open_ns - dialled_ns) / 1e9,
         retransmits=retransmits,
     )

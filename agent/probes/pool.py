@@ -16,7 +16,7 @@ from agent.transport import Failure, Origin, resolve
 from isochrone.config import Assignment, InferenceOptions, RttOptions
 from isochrone.outcome import Connection, Prober, RttMethod
 
-Key = tuple[str, str, str, int | None]
+Key = tuple[str, str, str, int | None, bool]
 UNKNOWN_TTL_SECONDS: Final = 300.0
 MIN_TTL_SECONDS: Final = 30.0
 """A name whose answers hold for no time must not be asked for at each probe."""
@@ -75,7 +75,7 @@ class Pool:
             return True
         ttl_seconds = link.address.ttl_seconds
         ttl_seconds = UNKNOWN_TTL_SECONDS if ttl_seconds is None else max(MIN_TTL_SECONDS, ttl_seconds)
-        return (self._clock.monotonic_ns() - link.looked_up_ns) / 1e9 < ttl_seconds
+        return self._clock.boottime_seconds() - link.looked_up_seconds < ttl_seconds
 
     async def _renewed(self, link: Link, target: Assignment, origin: Origin) -> Link | None:
         """Return the link with its address's new TTL, None if the name has moved away from it.
@@ -93,14 +93,14 @@ class Pool:
                 return None
             ttl_seconds = found.ttl_seconds
         address = msgspec.structs.replace(link.address, ttl_seconds=ttl_seconds)
-        return msgspec.structs.replace(link, address=address, looked_up_ns=self._clock.monotonic_ns())
+        return msgspec.structs.replace(link, address=address, looked_up_seconds=self._clock.boottime_seconds())
 
     def _wants(self, key: Key) -> bool:
         return self._wanted is None or key in self._wanted
 
 
 def _key(target: Assignment) -> Key:
-    return target.endpoint, target.module, target.url, target.ip_version
+    return target.endpoint, target.module, target.url, target.ip_version, target.http2
 
 
 def _takes_warm(target: Assignment) -> bool:

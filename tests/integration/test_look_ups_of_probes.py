@@ -24,12 +24,12 @@ HERE, ELSEWHERE = "127.0.0.1", "127.0.0.77"
 
 
 class MovableClock(SystemClock):
-    """The machine's clock, moved on by hand between probes."""
+    """The machine's clock, as if it had slept between probes: a TTL runs on meanwhile."""
 
     ahead_seconds = 0.0
 
-    def monotonic_ns(self) -> int:
-        return super().monotonic_ns() + round(self.ahead_seconds * 1e9)
+    def boottime_seconds(self) -> float:
+        return super().boottime_seconds() + self.ahead_seconds
 
 
 class Lab:
