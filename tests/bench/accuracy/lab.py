@@ -3,8 +3,10 @@
 import importlib
 import json
 import shlex
+import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,6 +20,7 @@ from tests.bench.accuracy.scores import Score, score
 
 _STARTS: Final = 3
 _SECONDS: Final = 150
+_RESPONDER_PORT: Final = 8_080
 _LATE_NS: Final = 900_000_000
 """A SYN-ACK after this answered the second SYN (RFC 6298 2.1: one second), or is itself a second one."""
 
@@ -62,6 +65,18 @@ class Lab:
     ) -> None:
         """End every process of the lab."""
         self._lab.__exit__(kind, value, trace)
+
+    @contextmanager
+    def responder(self) -> Iterator[str]:
+        """Run a server beside the truth server whose own time is next to nothing; give its address."""
+        command = [sys.executable, str(Path(__file__).with_name("responder.py")), self._host, str(_RESPONDER_PORT)]
+        with subprocess.Popen(self._lab.inside("dc", *command), stdout=subprocess.PIPE, text=True) as process:
+            try:
+                if process.stdout is None or process.stdout.readline() != "ready\n":
+                    raise Missing(f"the responder did not start on {self._host}:{_RESPONDER_PORT}")
+                yield f"http://{self._host}:{_RESPONDER_PORT}"
+            finally:
+                process.terminate()
 
     def url(self, *, tls: bool) -> str:
         """Return the truth server's address, without a path."""

@@ -30,17 +30,19 @@ _PACKETS: Final = {RttMethod.HTTP: 4, RttMethod.TLS: 16}
 
 def measure(lab: Lab, schedule: Schedule) -> Iterator[RoundTrips]:
     """Yield each method on each path at each loss."""
-    for rtt_ms in schedule.paths_ms:
-        for loss_percent in schedule.losses_percent:
-            for method in METHODS:
-                pinged = lab.ping(_commands(lab, method), rtt_ms=rtt_ms, loss_percent=loss_percent)
-                yield judged(pinged, method=method, rtt_ms=rtt_ms, loss_percent=loss_percent)
+    with lab.responder() as responder:
+        for rtt_ms in schedule.paths_ms:
+            for loss_percent in schedule.losses_percent:
+                for method in METHODS:
+                    url = responder if method is RttMethod.HTTP else lab.url(tls=method is RttMethod.TLS)
+                    pinged = lab.ping(_commands(url, method), rtt_ms=rtt_ms, loss_percent=loss_percent)
+                    yield judged(pinged, method=method, rtt_ms=rtt_ms, loss_percent=loss_percent)
 
 
-def _commands(lab: Lab, method: RttMethod) -> list[list[str]]:
+def _commands(url: str, method: RttMethod) -> list[list[str]]:
     options = {"method": method, "count": SAMPLES, "spacing": "50ms", "timeout": f"{_TIMEOUT_SECONDS}s"}
     given = [word for key, value in options.items() for word in ("--module-option", f"{key}={value}")]
-    return [[PROBER, "probe", lab.url(tls=method is RttMethod.TLS) + "/", "--json", *given]] * AT_ONCE
+    return [[PROBER, "probe", url + "/", "--json", *given]] * AT_ONCE
 
 
 def judged(pinged: Pinged, *, method: RttMethod, rtt_ms: int, loss_percent: int) -> RoundTrips:
