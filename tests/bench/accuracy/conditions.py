@@ -21,6 +21,8 @@ class Cell:
     rtt_ms: int
     streams: int
     tls: bool = False
+    http2: bool = False
+    """Over TLS."""
     loss_percent: int = 0
     hogs: int = 1
     """Busy loops on the client's core."""
@@ -40,7 +42,14 @@ class Cell:
         """Return the condition in words."""
         loss = f", {self.loss_percent} % loss" if self.loss_percent else ""
         plural = "" if self.streams == 1 else "s"
-        return f"{self.rtt_ms} ms{loss}, {self.streams} stream{plural}, {'TLS' if self.tls else 'plain'}"
+        return f"{self.rtt_ms} ms{loss}, {self.streams} stream{plural}, {self.carrier}"
+
+    @property
+    def carrier(self) -> str:
+        """Return what carries the stream, in a word."""
+        if self.http2:
+            return "HTTP/2"
+        return "TLS" if self.tls else "plain"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +69,10 @@ class Schedule:
 
 
 WHOLE: Final = Schedule(
-    cells=[Cell(rtt_ms=path, streams=n, tls=tls) for path in PATHS_MS for tls in (False, True) for n in STREAMS],
+    cells=[
+        *(Cell(rtt_ms=path, streams=n, tls=tls) for path in PATHS_MS for tls in (False, True) for n in STREAMS),
+        *(Cell(rtt_ms=20, streams=n, tls=True, http2=True) for n in (1, 32)),
+    ],
     beside=frozenset(
         {
             *(Cell(rtt_ms=20, streams=n) for n in STREAMS),

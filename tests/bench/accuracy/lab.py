@@ -124,7 +124,7 @@ class Lab:
         plan: dict[str, Any] = self._bench.make_plan(
             base_url=f"{self.url(tls=tls)}/v1",
             ca_file=self._lab.ca_file if tls else None,
-            http2=False,
+            http2=cell is not None and cell.http2,
             concurrency=0 if cell is None else cell.streams,
             per_lane=0 if cell is None else cell.per_lane,
             spec=self._spec,
