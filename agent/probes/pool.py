@@ -16,7 +16,7 @@ from agent.transport import Failure, Origin, resolve
 from isochrone.config import Assignment, InferenceOptions, RttOptions
 from isochrone.outcome import Connection, Prober, RttMethod
 
-Key = tuple[str, str, str, int | None]
+Key = tuple[str, str, str, int | None, bool]
 UNKNOWN_TTL_SECONDS: Final = 300.0
 MIN_TTL_SECONDS: Final = 30.0
 """A name whose answers hold for no time must not be asked for at each probe."""
@@ -100,7 +100,7 @@ class Pool:
 
 
 def _key(target: Assignment) -> Key:
-    return target.endpoint, target.module, target.url, target.ip_version
+    return target.endpoint, target.module, target.url, target.ip_version, target.http2
 
 
 def _takes_warm(target: Assignment) -> bool:

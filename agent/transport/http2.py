@@ -6,8 +6,16 @@ from typing import Final
 import httpcore
 from h2.exceptions import H2Error
 
-FAULTS: Final[tuple[type[Exception], ...]] = (httpcore.RemoteProtocolError, H2Error)
-"""What says that the server breaks HTTP/2: h2's own where httpcore lets it through."""
+FAULTS: Final[tuple[type[Exception], ...]] = (
+    httpcore.RemoteProtocolError,
+    httpcore.ConnectionNotAvailable,
+    H2Error,
+    ValueError,
+)
+"""What says that the server breaks HTTP/2, or leaves (GOAWAY) before it takes the request.
+
+h2's own where httpcore lets it through, and ValueError: a status that is no number.
+"""
 _HEAD: Final = struct.Struct(">HBBBI")
 """RFC 9113 4.1: length (the first two of its three bytes), its third byte, type, flags, stream."""
 _HARMLESS: Final = frozenset({4, 6, 8})

@@ -216,3 +216,21 @@ async def test_a_socket_that_the_wait_before_the_latest_did_not_name_was_empty_w
             bounds.append(round(arrival.bound_ns / 1e6, 1))
         waits.close()
     assert bounds == [3.0, 9.0, 9.0]
+
+
+async def test_the_bound_of_a_read_that_left_something_begins_before_the_backlog() -> None:
+    with AgentRunner(loop_factory=AgentLoop) as runner:
+        runner.run(_read_a_backlog())
+
+
+async def test_what_the_kernel_knew_of_a_connection_is_known_once_it_is_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream, peer = await stamped_pair(listener)
+        open_info = stream.tcp_info()
+        stream.close()
+        stream.close()
+        closed_info = stream.tcp_info()
+        peer.close()
+    assert open_info is not None
+    assert closed_info is not None
+    assert closed_info.min_rtt_seconds == open_info.min_rtt_seconds
