@@ -33,6 +33,7 @@ class Http2Server:
         """Say nothing more in the stream after so many tokens."""
         self.status = "200"
         self.goaway_before_answers = False
+        self.goaway_in_answers = False
         self.ping_when_idle = False
         self.goaway_when_idle = False
         self.idle = asyncio.Event()
@@ -95,6 +96,8 @@ async def _play(state: Http2Server, out: Out, stream_id: int) -> None:
     connection, writer = out
     head = [(":status", state.status), ("content-type", "text/event-stream")]
     connection.send_headers(stream_id, head)
+    if state.goaway_in_answers:  # without an error, and this stream is the last: h2 would not send on after its own
+        writer.write(connection.data_to_send() + b"\0\0\x08\x07" + bytes(5) + stream_id.to_bytes(4, "big") + bytes(4))
     state.token_ns = []
     for index in range(TOKENS):
         if index == state.reset_after:

@@ -112,6 +112,17 @@ async def test_a_server_that_says_goodbye_instead_of_an_answer_ends_as_protocol(
     assert "GOAWAY" in result.reason
 
 
+async def test_an_answer_goes_on_after_a_polite_goodbye_and_is_the_connections_last() -> None:
+    runner = probes()
+    async with http2_server() as (url, server):
+        server.goaway_in_answers = True
+        target = over_http2(inference(url, connection=Connection.WARM))
+        outcomes = [(await runner.run(target)).outcome for _ in range(2)]
+        await runner.close()
+    assert outcomes == [Outcome.OK] * 2
+    assert server.connections == 2
+
+
 async def test_a_status_that_is_no_number_ends_as_protocol() -> None:
     runner = probes()
     async with http2_server() as (url, server):
