@@ -103,7 +103,10 @@ class _Lane:
         return _line(link, reader)
 
     async def _connection(self, attempt: Attempt, deadline: Deadline) -> Link:
-        if self._link is None or not self._link.http.usable():
+        if self._link is not None and not self._link.http.usable():
+            self._link.http.close()
+            self._link = None
+        if self._link is None:
             self._link = await open_link(self._origin, attempt, deadline)
         return self._link
 

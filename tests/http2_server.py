@@ -29,6 +29,11 @@ class Http2Server:
         """When each token of the latest stream was written."""
         self.reset_after: int | None = None
         """Reset the stream after so many tokens."""
+        self.silent_after: int | None = None
+        """Say nothing more in the stream after so many tokens."""
+        self.status = "200"
+        self.goaway_before_answers = False
+        self.goaway_in_answers = False
         self.ping_when_idle = False
         self.goaway_when_idle = False
         self.idle = asyncio.Event()
@@ -70,6 +75,9 @@ async def _converse(state: Http2Server, reader: asyncio.StreamReader, writer: as
                 if state.requests[-1][":method"] == "HEAD":
                     connection.send_headers(event.stream_id, [(":status", "200")], end_stream=True)
                     continue
+                if state.goaway_before_answers and len(state.requests) > 1:
+                    connection.close_connection(last_stream_id=1)
+                    break
                 await _play(state, Out(connection, writer), event.stream_id)
                 if state.goaway_when_idle:
                     return
@@ -86,13 +94,17 @@ class Out(NamedTuple):
 
 async def _play(state: Http2Server, out: Out, stream_id: int) -> None:
     connection, writer = out
-    head = [(":status", "200"), ("content-type", "text/event-stream")]
+    head = [(":status", state.status), ("content-type", "text/event-stream")]
     connection.send_headers(stream_id, head)
+    if state.goaway_in_answers:  # without an error, and this stream is the last: h2 would not send on after its own
+        writer.write(connection.data_to_send() + b"\0\0\x08\x07" + bytes(5) + stream_id.to_bytes(4, "big") + bytes(4))
     state.token_ns = []
     for index in range(TOKENS):
         if index == state.reset_after:
             connection.reset_stream(stream_id, error_code=2)
             writer.write(connection.data_to_send())
+            return
+        if index == state.silent_after:
             return
         await asyncio.sleep(GAP_SECONDS)
         connection.send_data(stream_id, b'data: {"choices":[{"index":0,"delta":{"content":"a "}}]}\n\n')

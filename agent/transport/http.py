@@ -54,6 +54,8 @@ class _Held(httpcore.AsyncNetworkStream):
         """The first bytes of the answer."""
         self._received = 0
         self._in_head = True
+        self.whole = False
+        """The latest answer was read to its end."""
 
     @property
     def departure(self) -> Departure | None:
@@ -65,7 +67,7 @@ class _Held(httpcore.AsyncNetworkStream):
     def expect_request(self) -> None:
         self._request, self._requested, self._written_since = None, False, False
         self.first = None
-        self._received, self._in_head = 0, True
+        self._received, self._in_head, self.whole = 0, True, False
 
     def expect_body(self) -> None:
         self._in_head = False
@@ -127,6 +129,7 @@ class Answer(msgspec.Struct, kw_only=True):
                 async for data in pieces:
                     yield Chunk(data=data, arrival=self._held.lower.arrival or self.complete)
                     await self.breathe()
+            self._held.whole = True
         except self._faults as exc:
             if any(words in str(exc) for words in _CUT):
                 raise Failure(Outcome.TRUNCATED, "the connection was closed in the middle of the answer") from exc
@@ -197,7 +200,8 @@ class HttpConnection:
         if isinstance(self._http, httpcore.AsyncHTTP11Connection):
             left_over, _ = self._http._h11_state.trailing_data  # noqa: SLF001  httpcore tells of it nowhere else
             return self._http.is_idle() and not left_over and self.stream.alive()
-        is_open = self._http.is_idle() and self._http.is_available()
+        # What is left of an answer is a stream of its own here: the server would go on with it, beside the next one.
+        is_open = self._held.whole and self._http.is_idle() and self._http.is_available()
         return is_open and isinstance(self.stream, TlsStream) and self.stream.alive(self._harmless)
 
     async def request(self, method: str, target: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
@@ -262,6 +266,8 @@ def _speak_http2(
 
 
 def _protocol_words(exc: Exception) -> str:
+    if isinstance(exc, httpcore.ConnectionNotAvailable):
+        return "the server said goodbye (GOAWAY) before it took the request"
     if any(words in str(exc) for words in _CUT):
         return "the server closed the connection without an answer"
     return f"the answer is not HTTP/1.1: {why(exc)}"

@@ -58,6 +58,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
         self._watched = False
         self._ended = False
         self._fault: OSError | None = None
+        self._last_info: kernel.TcpInfo | None = None
         self.arrival: Arrival | None = None
         """Of what the latest read returned."""
 
@@ -115,6 +116,8 @@ class SocketStream(httpcore.AsyncNetworkStream):
 
     def close(self) -> None:
         """Close the socket; again is harmless."""
+        if self._sock.fileno() >= 0:
+            self._last_info = self.tcp_info()
         self._unwatch()
         self._ended = True
         with contextlib.suppress(OSError):
@@ -147,8 +150,8 @@ class SocketStream(httpcore.AsyncNetworkStream):
         return not self.alive() if info == "is_readable" else None
 
     def tcp_info(self) -> kernel.TcpInfo | None:
-        """Return the kernel's view of this connection."""
-        return kernel.tcp_info(self._sock)
+        """Return the kernel's view of this connection; once it is closed, the last one."""
+        return kernel.tcp_info(self._sock) or self._last_info
 
     def _held(self) -> bool:
         if self._turns is None:
@@ -216,6 +219,8 @@ class SocketStream(httpcore.AsyncNetworkStream):
         arrival = self._stamps.arrival(stamp_ns, size=len(data), read_ns=self._clock.monotonic_ns())
         if len(data) < READ_BYTES:
             self._stamps.empty_ns = before_ns
+        elif self._watched:
+            self._stamps.watched_ns = self._clock.monotonic_ns()  # more may have waited there for long
         self._waiting.append((data, arrival))
         self._waiting_bytes += len(data)
         return True

@@ -148,7 +148,7 @@ class TlsStream(httpcore.AsyncNetworkStream):
             except ssl.SSLError:
                 return False
             else:
-                if not data or not harmless(data):
+                if not data or not harmless(data) or len(self._kept) > READ_BYTES:
                     return False
                 self._kept += data
 

@@ -97,6 +97,53 @@ async def test_a_server_that_says_goodbye_between_two_probes_is_dialled_anew() -
     assert server.connections == 2
 
 
+async def test_a_server_that_says_goodbye_instead_of_an_answer_ends_as_protocol() -> None:
+    runner = probes()
+    async with http2_server() as (url, server):
+        server.goaway_before_answers = True
+        target = over_http2(inference(url, connection=Connection.WARM))
+        assert (await runner.run(target)).outcome is Outcome.OK
+        await settled(server)
+        result = await runner.run(target)
+        await runner.close()
+    assert server.connections == 1
+    assert result.outcome is Outcome.PROTOCOL
+    assert result.reason is not None
+    assert "GOAWAY" in result.reason
+
+
+async def test_an_answer_goes_on_after_a_polite_goodbye_and_is_the_connections_last() -> None:
+    runner = probes()
+    async with http2_server() as (url, server):
+        server.goaway_in_answers = True
+        target = over_http2(inference(url, connection=Connection.WARM))
+        outcomes = [(await runner.run(target)).outcome for _ in range(2)]
+        await runner.close()
+    assert outcomes == [Outcome.OK] * 2
+    assert server.connections == 2
+
+
+async def test_a_status_that_is_no_number_ends_as_protocol() -> None:
+    runner = probes()
+    async with http2_server() as (url, server):
+        server.status = "fine"
+        result = await runner.run(over_http2(inference(url)))
+        await runner.close()
+    assert result.outcome is Outcome.PROTOCOL
+
+
+async def test_a_stream_that_was_not_read_to_its_end_leaves_no_warm_connection() -> None:
+    runner = probes()
+    async with http2_server() as (url, server):
+        server.silent_after = 3
+        stalled = await runner.run(over_http2(inference(url, connection=Connection.WARM, stall=0.3)))
+        server.silent_after = None
+        result = await runner.run(over_http2(inference(url, connection=Connection.WARM)))
+        await runner.close()
+    assert (stalled.outcome, result.outcome) == (Outcome.TIMEOUT_STALL, Outcome.OK)
+    assert server.connections == 2
+
+
 async def test_a_reset_stream_is_truncated_and_has_no_latency() -> None:
     runner = probes()
     async with http2_server() as (url, server):

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from agent.clock import SystemClock
-from agent.transport.arrival import Stamps
+from agent.transport.arrival import Arrival, Stamps
 from agent.transport.kernel import TcpInfo
-from agent.transport.loop import Watch
+from agent.transport.loop import AgentLoop, Watch
 from isochrone.outcome import ClockSource
 from tests.stamps import pair, stamped_pair
 
@@ -216,3 +216,42 @@ async def test_a_socket_that_the_wait_before_the_latest_did_not_name_was_empty_w
             bounds.append(round(arrival.bound_ns / 1e6, 1))
         waits.close()
     assert bounds == [3.0, 9.0, 9.0]
+
+
+def test_what_waited_while_nobody_read_has_a_bound_from_before_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.transport.stream.READ_BYTES", 100)
+    with asyncio.Runner(loop_factory=AgentLoop) as runner:
+        before_ns, arrivals = runner.run(read_a_backlog(pieces=4, size=100))
+    assert [arrival.at_ns - arrival.bound_ns <= before_ns + 100_000 for arrival in arrivals] == [True] * 4
+
+
+async def read_a_backlog(*, pieces: int, size: int) -> tuple[int, list[Arrival]]:
+    """Return when the first of the pieces was written, and their arrivals: they came while the loop was held."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream, peer = await stamped_pair(listener)
+        await asyncio.sleep(0.01)  # turns of the loop that find the socket empty
+        before_ns = time.monotonic_ns()
+        for _ in range(pieces):
+            time.sleep(0.002)  # noqa: ASYNC251  holds the loop
+            peer.sendall(b"x" * size)
+        arrivals = []
+        for _ in range(pieces):
+            await stream.read(size)
+            assert stream.arrival is not None
+            arrivals.append(stream.arrival)
+        stream.close()
+        peer.close()
+    return before_ns, arrivals
+
+
+async def test_what_the_kernel_knew_of_a_connection_is_known_once_it_is_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream, peer = await stamped_pair(listener)
+        open_info = stream.tcp_info()
+        stream.close()
+        stream.close()
+        closed_info = stream.tcp_info()
+        peer.close()
+    assert open_info is not None
+    assert closed_info is not None
+    assert closed_info.min_rtt_seconds == open_info.min_rtt_seconds

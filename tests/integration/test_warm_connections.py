@@ -83,6 +83,14 @@ async def test_only_the_connections_of_retained_targets_stay_open() -> None:
         await reached(passing, 0)
 
 
+async def test_a_target_that_begins_to_ask_for_http2_takes_no_connection_kept_without_it() -> None:
+    async with relay() as (passing, url), probes() as runner:
+        target = inference(url, connection=Connection.WARM)
+        await runner.run(target)
+        await runner.run(msgspec.structs.replace(target, http2=True))
+        await reached(passing, 2)
+
+
 async def test_a_target_that_went_while_it_was_probed_leaves_no_connection() -> None:
     async with relay() as (passing, url), probes() as running:
         probing = asyncio.create_task(running.run(inference(url, connection=Connection.WARM)))
