@@ -270,7 +270,7 @@ def _protocol_words(exc: Exception) -> str:
         return "the server said goodbye (GOAWAY) before it took the request"
     if any(words in str(exc) for words in _CUT):
         return "the server closed the connection without an answer"
-    return f"the answer is not HTTP/1.1: {why(exc)}"
+    return f"the answer is not HTTP: {why(exc)}"
 
 
 async def _iterate(response: httpcore.Response) -> AsyncGenerator[bytes, None]:

@@ -6,7 +6,11 @@ import socket
 
 import pytest
 
+from agent.clock import SystemClock
+from agent.probes.attempt import Deadline
+from agent.probes.rtt.series import Series
 from agent.simulator import Scenario
+from agent.transport import Failure
 from agent.transport.kernel import TcpInfo
 from agent.transport.stream import SocketStream
 from isochrone.config import Duration
@@ -129,3 +133,21 @@ async def test_silence_ends_with_the_timeout() -> None:
     assert result.reason == "no answer to HEAD /v1 within 0.3 s, the timeout"
     assert result.pings is not None
     assert (result.pings.sent, result.pings.lost) == (1, 1)
+
+
+async def test_a_sample_that_the_end_of_the_probe_cuts_off_is_not_called_lost() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        probe = Series(
+            rtt(f"http://127.0.0.1:{listener.getsockname()[1]}", RttMethod.TCP, count=3), clock=SystemClock()
+        )
+    late = Failure(Outcome.CONNECT, "no answer")
+
+    async def sample() -> None:
+        if probe.sent == 2:
+            await asyncio.Event().wait()
+        probe.seconds.append(0.01)
+
+    with pytest.raises(TimeoutError):
+        async with Deadline(total_seconds=0.2) as deadline:
+            await probe.each(sample, deadline, late=late)
+    assert (probe.sent, probe.seconds) == (1, [0.01])

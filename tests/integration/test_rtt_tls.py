@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.probes.rtt import series
+from agent.probes.rtt import handshakes
 from agent.transport import tls_context
 from agent.transport.kernel import TcpInfo
 from agent.transport.stream import SocketStream
@@ -98,7 +98,7 @@ async def test_a_refused_certificate_is_no_sample_and_no_loss() -> None:
 
 
 async def test_a_server_that_never_answers_the_hello_loses_every_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(series, "SAMPLE_SECONDS", 0.2)
+    monkeypatch.setattr(handshakes, "TLS_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:  # the kernel accepts, and nobody reads
         port = listener.getsockname()[1]
         async with probes() as running:

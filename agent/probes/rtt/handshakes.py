@@ -1,11 +1,15 @@
 """Round trips by handshakes: of TCP, and of TLS above it."""
 
 from functools import partial
+from typing import Final
 
 from agent.probes.attempt import Deadline, find_address
-from agent.probes.rtt.series import Series, repeats
+from agent.probes.rtt.series import SAMPLE_SECONDS, Series, repeats
 from agent.transport import Address, Failure, Origin, TlsStream, connect, secure
 from isochrone.outcome import Connection, Outcome, RttSource
+
+TLS_SECONDS: Final = 3 * SAMPLE_SECONDS
+"""TCP, the hellos, and the end of the handshake are a round trip each. What was sent again is found by its count."""
 
 
 async def sample_tcp(series: Series, origin: Origin, deadline: Deadline) -> None:
@@ -24,7 +28,7 @@ async def sample_tls(series: Series, origin: Origin, deadline: Deadline) -> None
     series.source = RttSource.TLS
     address = await find_address(origin, series.attempt, deadline)
     late = Failure(Outcome.TLS, f"no end of the TLS handshake with {address}")
-    await series.each(partial(_by_tls, series, address, origin), deadline, late=late)
+    await series.each(partial(_by_tls, series, address, origin), deadline, late=late, seconds=TLS_SECONDS)
 
 
 async def _by_tcp(series: Series, address: Address) -> None:

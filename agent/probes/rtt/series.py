@@ -38,20 +38,32 @@ class Series:
             deadline.expect(Outcome.TIMEOUT_TOTAL, "not all samples", seconds=self.target.options.timeout)
             await asyncio.sleep(wait)
 
-    async def each(self, sample: Callable[[], Awaitable[None]], deadline: Deadline, *, late: Failure) -> None:
-        """Take all samples; one that raises is lost, and one that takes longer than `SAMPLE_SECONDS` is `late`.
+    async def each(
+        self,
+        sample: Callable[[], Awaitable[None]],
+        deadline: Deadline,
+        *,
+        late: Failure,
+        seconds: float | None = None,
+    ) -> None:
+        """Take all samples; one that raises is lost, and one that takes longer than `seconds` is `late`.
 
-        Where TLS fails before any sample succeeded, it will not succeed later, and no packet was lost: that is raised.
+        None: `SAMPLE_SECONDS`. One that the end of the probe cuts off does not count, unless it is the only one. Where
+        TLS fails before any sample succeeded, it will not succeed later, and no packet was lost: that is raised.
         """
+        seconds = SAMPLE_SECONDS if seconds is None else seconds
         for index in range(self.options.count):
             await self.pause(index, deadline)
             self.sent += 1
             deadline.expect(late.outcome, late.words, seconds=self.target.options.timeout)
             try:
-                async with asyncio.timeout(SAMPLE_SECONDS):
+                async with asyncio.timeout(seconds):
                     await sample()
             except TimeoutError:
-                self.last = Failure(late.outcome, f"{late.words} within {SAMPLE_SECONDS:g} s")
+                self.last = Failure(late.outcome, f"{late.words} within {seconds:g} s")
+            except asyncio.CancelledError:
+                self.sent = max(1, self.sent - 1)
+                raise
             except Failure as exc:
                 if exc.outcome is Outcome.TLS and not self.seconds:
                     self.sent -= 1
