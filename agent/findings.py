@@ -14,6 +14,8 @@ EDGE: Final = "edge:"
 """Begins a `served_region` that tells of an edge alone."""
 UNEXPLAINED_SECONDS: Final = 0.02
 """Less is not worth a word: servers tell whole milliseconds, and begin to count at different moments."""
+WIDE_SECONDS: Final = 0.001
+"""A TTFT that is too long by no more than this at most is as good as exact."""
 
 _NOTES: Final = {
     Flag.BUFFERED: "somebody on the way gathered the stream: it tells no tokens/s. Turn buffering off in the proxy "
@@ -26,9 +28,13 @@ _NOTES: Final = {
     Flag.CLOCK_UNSYNCHRONIZED: "this machine's clock is not synchronized: durations are right, the date may not be",
     Flag.BELOW_FLOOR: "faster than light: an edge answered, or a location is wrong",
 }
+_SAMPLES_LOST: Final = (
+    "packets were lost and sent again: those samples count as lost, and are not in these times. Count with --count 10 "
+    "how often"
+)
 _USER_CLOCK: Final = (
     "arrivals were stamped by this process, not by the kernel: when the machine is busy they read late, "
-    "by milliseconds. Linux has the kernel's stamps"
+    "by milliseconds. Linux has the kernel's stamps, but for what waited for a lost packet"
 )
 _BURSTS: Final = (
     "the stream comes in bursts one round trip apart, and so tells no tokens/s: so it looks when a server or proxy "
@@ -46,9 +52,9 @@ def findings(result: Result, *, floor: Floor | None = None) -> list[str]:
     notes = [_note(flag, result) for flag in result.flags if flag is not Flag.BELOW_FLOOR or floor is None]
     if floor is not None and floor.below:
         notes.append(_below(floor))
-    if result.clock_source is ClockSource.USER and _has_arrivals(result):
+    if result.clock_source is ClockSource.USER and has_arrivals(result):
         notes.append(_USER_CLOCK)
-    return [*notes, *_edge(result), *_cached(result), *_unexplained(result)]
+    return [*notes, *_wide(result), *_edge(result), *_cached(result), *_unexplained(result)]
 
 
 def findings_of_all(results: Sequence[Result]) -> list[str]:
@@ -65,7 +71,11 @@ def milliseconds(seconds: float) -> str:
 
 
 def _note(flag: Flag, result: Result) -> str:
-    return _BURSTS if flag is Flag.BUFFERED and comes_by_round_trips(result) else _NOTES[flag]
+    if flag is Flag.BUFFERED and comes_by_round_trips(result):
+        return _BURSTS
+    if flag is Flag.RETRANSMITS and result.prober is Prober.RTT:
+        return _SAMPLES_LOST
+    return _NOTES[flag]
 
 
 def _below(floor: Floor) -> str:
@@ -86,9 +96,20 @@ def _below(floor: Floor) -> str:
     )
 
 
-def _has_arrivals(result: Result) -> bool:
+def has_arrivals(result: Result) -> bool:
     """Tell whether data came: a handshake has no arrival that anybody could stamp."""
-    return result.prober is Prober.INFERENCE or (result.pings is not None and result.pings.method is RttMethod.HTTP)
+    return result.prober is Prober.INFERENCE or (result.pings is not None and result.pings.method is not RttMethod.TCP)
+
+
+def _wide(result: Result) -> list[str]:
+    bound = result.ttft_bound_seconds
+    if bound is None or bound <= WIDE_SECONDS:
+        return []
+    note = (
+        f"TTFT may be up to {milliseconds(bound)} less: the first token was read together with packets that came "
+        "after it, and the kernel stamps the last alone. This machine was busy, or packets were lost: probe again"
+    )
+    return [note]
 
 
 def _edge(result: Result) -> list[str]:

@@ -74,13 +74,20 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
 def parse_place(text: str) -> Place:
     """Return the place that `text` tells, `LAT,LON` in degrees or a region's name; raise ValueError naming it."""
     if "," not in text:
-        return _of(catalogue.find(text))
+        return _of(_region(text))
     try:
         latitude, longitude = (float(part) for part in text.split(","))
         place = {"words": text.replace(" ", ""), "latitude": latitude, "longitude": longitude}
         return msgspec.convert(place, Place)  # refuses what lies off the globe, NaN too
     except (ValueError, msgspec.ValidationError) as exc:
         raise ValueError(f"{text!r} is no place: write LAT,LON in degrees, as in 50.11,8.68, or a region") from exc
+
+
+def _region(text: str) -> catalogue.Region:
+    try:
+        return catalogue.find(text)
+    except ValueError as exc:
+        raise ValueError(f"{exc} (write LAT,LON in degrees, or a region as in aws/eu-central-1)") from exc
 
 
 def find_ends(host: str, *, here: Place, there: Place | None = None) -> Ends:

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from agent.findings import EDGE, findings, findings_of_all, milliseconds
+from agent.findings import EDGE, findings, findings_of_all, has_arrivals, milliseconds
 from agent.floor import Floor, Source
 from isochrone import catalogue
 from isochrone.marks import Marks
@@ -154,7 +154,7 @@ def _facts(result: Result) -> str:
         result.connection and f"{result.connection} connection",
         result.address,
         result.http_status and f"HTTP {result.http_status}",
-        result.outcome is Outcome.OK and f"clock: {result.clock_source}",
+        result.outcome is Outcome.OK and has_arrivals(result) and f"clock: {result.clock_source}",
     ]
     return "  " + ", ".join(str(fact) for fact in facts if fact)
 

@@ -24,7 +24,7 @@ from isochrone.config import (
     dec_hook,
 )
 from isochrone.configcheck import method_fault
-from isochrone.outcome import Outcome, Prober
+from isochrone.outcome import Outcome, Prober, RttMethod
 from isochrone.result import Result
 from isochrone.wire import full_json
 
@@ -175,7 +175,8 @@ def _module(args: argparse.Namespace) -> Module:
     try:
         return msgspec.convert(fields, Module, dec_hook=_dec_hook, strict=False)
     except msgspec.ValidationError as exc:
-        raise ConfigError(f"--module-option: {str(exc).replace('$.', '')}") from exc
+        choices = f" (there are: {', '.join(RttMethod)})" if "`$.rtt.method`" in str(exc) else ""
+        raise ConfigError(f"--module-option: {str(exc).replace('$.', '')}{choices}") from exc
 
 
 def _option(text: str, allowed: tuple[str, ...]) -> tuple[str, str]:

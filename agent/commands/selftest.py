@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 EXIT_CANNOT: Final = 1
 _INTERRUPTED: Final = 130
+_NO_TERMINAL: Final = 132
+"""Columns where nobody tells: the whole table."""
 _MOST_STREAMS: Final = 256
 """The simulator waits on select(2), which knows 1024 descriptors."""
 
@@ -31,7 +34,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "plain and over TLS, and holds what comes out against what the simulator's kernel saw.",
         epilog="exit status: 0 this host can measure to 1 ms, 1 it cannot, 2 wrong usage",
     )
-    parser.add_argument("--streams", type=_streams, metavar="N", help="so many at once, and no other number")
+    parser.add_argument(
+        "--streams", type=_streams, metavar="N", help=f"so many at once (1 to {_MOST_STREAMS}), and no other number"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.set_defaults(run=run)
 
@@ -47,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_CANNOT
     except (KeyboardInterrupt, asyncio.CancelledError):
         return _INTERRUPTED
-    said = msgspec.json.encode(report).decode() if args.json else render(report, color=_has_color())
+    width = shutil.get_terminal_size((_NO_TERMINAL, 24)).columns if sys.stdout.isatty() else _NO_TERMINAL
+    said = msgspec.json.encode(report).decode() if args.json else render(report, color=_has_color(), width=width)
     sys.stdout.write(f"{said}\n")
     return 0 if report.verdict.can_measure_to_1_ms else EXIT_CANNOT
 

@@ -64,7 +64,7 @@ def _precise_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(script: "Script", listen: tuple[str, int], args: argparse.Namespace) -> int:
-    from agent.simulator import Simulator, server_context  # noqa: PLC0415  other commands stay light
+    from agent.simulator import LOOPBACK_PEM, Simulator, server_context  # noqa: PLC0415  other commands stay light
 
     with _log(args.log) as log:
         simulator = Simulator(script, tls=server_context() if args.tls else None, on_stream=log)
@@ -77,7 +77,8 @@ async def _serve(script: "Script", listen: tuple[str, int], args: argparse.Names
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         if args.until_eof:
             asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _watch_input, stop)
-        said = json.dumps({"url": url}) if args.json else f"listening: isochrone-agent probe {url} --model any"
+        trust = f"SSL_CERT_FILE={LOOPBACK_PEM} " if args.tls else ""
+        said = json.dumps({"url": url}) if args.json else f"listening: {trust}isochrone-agent probe {url} --model any"
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.write(f"{said}\n")
             sys.stdout.flush()

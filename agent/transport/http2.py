@@ -1,4 +1,4 @@
-"""HTTP/2 for an endpoint that asks for it: httpcore and h2 speak it. Loaded for those alone (2 MiB)."""
+"""HTTP/2 for an endpoint that asks for it: httpcore and h2 speak it. Agents without one need no h2 (2 MiB)."""
 
 import struct
 from collections.abc import Callable

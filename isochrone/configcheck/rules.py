@@ -164,7 +164,7 @@ def _endpoint(path: Path, endpoint: Endpoint) -> Iterator[Finding]:
     key, budget = endpoint.api_key, endpoint.budget
     if key is not None and key.env is not None and key.env.upper().startswith(RESERVED_ENVIRONMENT):
         yield Finding((*path, "api_key", "env"), f"{key.env!r} names a setting of the agent itself, not a key", key.env)
-    if endpoint.http2 and not endpoint.url.startswith("https:"):
+    if endpoint.http2 and url_fault(endpoint.url) is None and urlsplit(endpoint.url).scheme != "https":
         yield Finding((*path, "http2"), "is agreed on by TLS: it takes an https:// url", "true")
     if budget is not None and budget.usd_per_day is not None and endpoint.price is None:
         yield Finding((*path, "budget", "usd_per_day"), "needs a price: {input_per_million, output_per_million}")

@@ -94,7 +94,7 @@ def test_the_numbers_in_the_definitions_are_those_of_the_code() -> None:
         f"{BUFFERED_MIN_TOKENS} tokens or more came in fewer than {BUFFERED_MIN_READS} reads, or {BUFFERED_SHARE:.0%}"
         f" of the gaps between them are under {BUFFERED_GAP_NS / 1e6:g} ms".replace("80%", "80 %"),
         f"fewer than {MIN_ARRIVALS} arrivals or less than {MIN_SPAN_NS / 1e6:g} ms between them",
-        f"without an answer within {SAMPLE_SECONDS:g} s (`tls`: {TLS_SECONDS:g} s)",
+        f"without an answer within {SAMPLE_SECONDS:g} s (`tls`: {TLS_SECONDS:g} s; `http`: the probe's timeout)",
         f"at least {MIN_TTL_SECONDS:g} s; {UNKNOWN_TTL_SECONDS:g} s where the system gave",
     ):
         assert words in text

@@ -230,3 +230,17 @@ def test_an_endpoint_that_asks_to_wait_is_asked_once_and_the_rest_is_told(url: s
     assert "not attempted: the endpoint asked to wait, " in told
     assert "s more (Retry-After)" in told
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--module-option", "method=udp"), "there are: tcp, http, tls, icmp"),
+        (("--location", ""), "write LAT,LON in degrees"),
+        (("--http2",), "--http2 is agreed on by TLS: it takes an https:// URL"),
+    ],
+)
+def test_a_wrong_word_is_told_with_what_would_be_right(arguments: tuple[str, ...], words: str) -> None:
+    done = probe("http://127.0.0.1:9", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr

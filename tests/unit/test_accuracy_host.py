@@ -48,7 +48,7 @@ def test_without_the_lab_the_run_ends_with_2_and_one_line(
     monkeypatch.setenv("ISOCHRONE_BENCH_DATA", str(tmp_path))
     assert run.main([]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"bench-accuracy: no lab in {tmp_path}/accuracy; set ISOCHRONE_BENCH_DATA")
+    assert line.startswith(f"bench-accuracy: no lab in {tmp_path}/accuracy; ISOCHRONE_BENCH_DATA must name the folder")
 
 
 def a_lab(tmp_path: Path, makefile: str) -> Path:

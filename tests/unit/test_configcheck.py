@@ -43,6 +43,11 @@ def test_the_example_is_good() -> None:
     assert targets.regions[0].country == "DE"
 
 
+def test_the_scheme_of_an_endpoint_that_speaks_http2_counts_in_any_case() -> None:
+    text = MODULES + ENDPOINT.replace("https://near", "HTTPS://near") + "    http2: true\n"
+    assert load_targets(text, "targets.yml").endpoints[0].http2
+
+
 @pytest.mark.parametrize("url", ["https://near.example.org/v1", "'https://[2001:db8::1]/v1'"])
 def test_an_endpoint_may_be_bound_to_one_ip_version(url: str) -> None:
     text = MODULES + ENDPOINT.replace("https://near.example.org/v1", url) + "    ip_version: 6\n"

@@ -68,7 +68,21 @@ def test_a_user_space_clock_is_noted_where_arrivals_were_stamped() -> None:
     assert "not by the kernel" in told(clock_source=ClockSource.USER)
     rtt = msgspec.structs.replace(GOOD, prober=Prober.RTT, clock_source=ClockSource.USER, pings=pings)
     assert told(rtt) == ""
-    assert "not by the kernel" in told(rtt, pings=msgspec.structs.replace(pings, method=RttMethod.HTTP))
+    for method in (RttMethod.HTTP, RttMethod.TLS, RttMethod.ICMP):
+        assert "not by the kernel" in told(rtt, pings=msgspec.structs.replace(pings, method=method))
+
+
+def test_samples_that_were_sent_again_are_said_to_be_left_out_of_round_trips_not_in_them() -> None:
+    pings = Pings(method=RttMethod.HTTP, sent=2, lost=1, min_seconds=0.01, median_seconds=0.01)
+    rtt = msgspec.structs.replace(GOOD, prober=Prober.RTT, pings=pings, flags=(Flag.RETRANSMITS,))
+    assert "count as lost" in told(rtt)
+    assert "are in these times" in told(flags=(Flag.RETRANSMITS,))
+
+
+@pytest.mark.parametrize(("bound", "noted"), [(None, False), (0.0, False), (0.001, False), (0.0042, True)])
+def test_a_wide_bound_of_the_ttft_is_told_in_milliseconds(bound: float | None, *, noted: bool) -> None:
+    assert ("TTFT may be up to 4.2 ms less" in told(ttft_bound_seconds=bound)) is noted
+    assert ("TTFT may be" in told(ttft_bound_seconds=bound)) is noted
 
 
 @pytest.mark.parametrize(("cached", "noted"), [(None, False), (0, False), (1, True), (40, True)])

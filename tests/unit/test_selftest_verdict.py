@@ -200,3 +200,12 @@ def test_a_verdict_without_any_cell_is_words_still() -> None:
     verdict = judge([], FACTS)
     assert isinstance(verdict, Verdict)
     assert render(report(), color=False).count("cannot") == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 132])
+def test_on_a_narrow_terminal_the_groups_stand_below_each_other_and_nothing_is_wider(width: int) -> None:
+    text = render(report(cell(32, tls=True, busy=True)), color=False, width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    for group in ("TTFT error, ms", "gap error, ms", "tokens/s error, %", "RTT, ms"):
+        assert text.count(group) == 1
+    assert text.count("median") == 4

@@ -30,7 +30,9 @@ def data_folder() -> Path:
     given = os.environ.get("ISOCHRONE_BENCH_DATA")
     folder = (Path(given).expanduser() if given else ROOT.parent / "shared") / "accuracy"
     if not (folder / "bench.py").is_file():
-        raise Missing(f"no lab in {folder}; set ISOCHRONE_BENCH_DATA to the folder that has accuracy/bench.py")
+        raise Missing(
+            f"no lab in {folder}; ISOCHRONE_BENCH_DATA must name the folder that holds accuracy/ (with bench.py in it)"
+        )
     return folder
 
 

@@ -64,7 +64,10 @@ class Session:
 
     def _weigh_cpu(self, lab: Lab) -> None:
         by_name = {client.name: client for client in self._clients}
+        if self._judged() is None:
+            return
         if not {OURS, HTTPX} <= by_name.keys():
+            self.troubles.append(f"CPU time: it is compared with {HTTPX}, which takes no part")
             return
         ours, peer = by_name[OURS], by_name[HTTPX]
         findings, troubles = weights.cpu(

@@ -25,12 +25,16 @@ def cpu(schedule: Schedule, measure: Callable[[Cell], tuple[Score, Score]]) -> t
         ]
         if ratios := [ratio for pair in pairs if (ratio := _ratio(*pair)) is not None]:
             findings.append(_finding(cell, pairs, ratio=median(ratios)))
+        else:
+            troubles.append(f"CPU time, {cell.name}: no run of both gave a number")
     return findings, troubles
 
 
 def _ratio(ours: Score, peer: Score) -> float | None:
     if ours.trouble or peer.trouble or ours.cpu_ms_per_stream is None or not peer.cpu_ms_per_stream:
         return None
+    if ours.cpu_ms_per_stream <= 0:
+        return None  # starting cost more than all of the work: the reading is too coarse
     return ours.cpu_ms_per_stream / peer.cpu_ms_per_stream
 
 
