@@ -126,12 +126,15 @@ def test_however_it_ends_no_process_outlives_it(number: signal.Signals, status: 
     def named(word: str) -> list[int]:
         return [pid for pid, line in children(process.pid).items() if word in line]
 
+    # A shell starts what runs in its background with SIGINT ignored, which children inherit: not the case meant here.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*SELFTEST, "--streams", "1"],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    signal.signal(signal.SIGINT, before)
     try:
         until(lambda: bool(named("agent.selftest.busy")))
         pids = [*named("agent.selftest.busy"), *named("simulate")]
