@@ -179,8 +179,8 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
     ("answer", "outcome", "reason"),
     [
         (b"", Outcome.PROTOCOL, "closed the connection without an answer"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Outcome.PROTOCOL, "not HTTP"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, Outcome.PROTOCOL, "not HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", Outcome.PROTOCOL, "the answer is not HTTP: "),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, Outcome.PROTOCOL, "the answer is not HTTP: "),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n", Outcome.PROTOCOL, "header fields"),
         (
             b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n",
