@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 from tests.bench.accuracy.clients import Client
 from tests.bench.accuracy.conditions import TIMELINE, Cell
+from tests.bench.accuracy.packets import Packet, answers_ms, handshakes_ms, least_ms
 from tests.bench.accuracy.prepare import Missing
 from tests.bench.accuracy.scores import Score, score
 
@@ -37,6 +38,12 @@ class Pinged:
     handshakes: int
     lost_handshakes: int
     """Those whose first SYN or its answer was lost."""
+    handshakes_ms: float | None
+    """Median round trip of the packets of handshakes; None: there was none."""
+    answers_ms: float | None
+    """The same from each request to its answer."""
+    echoes_ms: float | None
+    """The same of ICMP echoes."""
 
 
 class Lab:
@@ -49,6 +56,7 @@ class Lab:
         kind = importlib.import_module("lab.lab")
         self._spec = importlib.import_module("lab.timeline").resolve(dict(TIMELINE))
         self._host: str = kind.DC_IP
+        self._device = "wan0"
         self._lab = kind.Lab(default_timeline=self._spec, tls=True)
         self._startup: dict[str, float] = {}
 
@@ -94,7 +102,8 @@ class Lab:
             errors = [str(row["error"]) for row in self._bench.parse_rows(printed.read_text()) if row.get("error")]
         except (RuntimeError, ValueError) as exc:  # the capture lost packets, or the client printed no JSON
             return Score(client=client.name, cell=cell, judged=0, stalled=0, trouble=str(exc))
-        return score(client.name, cell, {**found, "said": [*errors, *found["stderr"].splitlines()]})
+        said = [*errors, *found["stderr"].splitlines()]
+        return score(client.name, cell, {**found, "said": said, "least_ms": least_ms(self._packets())})
 
     def ping(self, commands: Sequence[Sequence[str]], *, rtt_ms: int, loss_percent: int) -> Pinged:
         """Run our prober, several at once."""
@@ -102,13 +111,15 @@ class Lab:
         self._lab.fresh()
         self._lab.wan_stats()
         together = " & ".join(shlex.join(command) for command in commands)
-        run = self._lab.run_client(
-            ["sh", "-c", f"trap 'kill 0' TERM; {together} & wait"],
-            timeout=_SECONDS,
-            env={"SSL_CERT_FILE": self._lab.ca_file},
-        )
+        with self._echoes() as echoes_ns:
+            run = self._lab.run_client(
+                ["sh", "-c", f"trap 'kill 0' TERM; {together} & wait"],
+                timeout=_SECONDS,
+                env={"SSL_CERT_FILE": self._lab.ca_file},
+            )
         wan = self._lab.wan_stats()
         self._lab.finish()
+        packets = self._packets()
         found = [one for known in self._truth.load_capture(self._lab.cap_path).values() for one in known]
         return Pinged(
             results=[json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")],
@@ -116,7 +127,33 @@ class Lab:
             wan=wan,
             handshakes=len(found),
             lost_handshakes=sum(one.synack_ns is None or one.synack_ns - one.syn_ns > _LATE_NS for one in found),
+            handshakes_ms=handshakes_ms(packets),
+            answers_ms=answers_ms(packets),
+            echoes_ms=median(echoes_ns) / 1e6 if echoes_ns else None,
         )
+
+    def _packets(self) -> list[Packet]:
+        """Read the last capture, which has been finished."""
+        data = Path(self._lab.cap_path).read_bytes()
+        record = self._truth.RECORD
+        whole = len(data) // record.size * record.size
+        return [Packet(*fields) for fields in record.iter_unpack(data[:whole])]
+
+    @contextmanager
+    def _echoes(self) -> Iterator[list[int]]:
+        """Watch the client's device; give a list that holds the round trips of all ICMP echoes when the `with` ends."""
+        command = [sys.executable, str(Path(__file__).with_name("echoes.py")), self._device]
+        took: list[int] = []
+        with subprocess.Popen(
+            self._lab.inside("user", *command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise Missing(f"the watch of ICMP echoes did not start on {self._device}")
+            try:
+                yield took
+            finally:
+                said, _ = process.communicate()
+            took += json.loads(said)
 
     def _plan(self, cell: Cell | None) -> dict[str, Any]:
         """Return what the client shall do; nothing without a cell."""

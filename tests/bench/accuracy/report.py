@@ -29,7 +29,15 @@ def cells(scores: Sequence[Score]) -> str:
     """Return one line a cell: ours, and each other's p99 of TTFT beside it, with how many times ours it is."""
     others = list(dict.fromkeys(score.client for score in scores if score.client != OURS))
     by_cell = {(score.cell, score.client): score for score in scores}
-    head = ("|error| p99 in ms", "TTFT", "tokens", "rtt off", "stalled", *(f"{name} TTFT" for name in others))
+    head = (
+        "|error| p99 in ms",
+        "TTFT",
+        "tokens",
+        "rtt off",
+        "path late",
+        "stalled",
+        *(f"{name} TTFT" for name in others),
+    )
     rows = []
     for cell in dict.fromkeys(score.cell for score in scores):
         ours = by_cell.get((cell, OURS))
@@ -40,10 +48,11 @@ def cells(scores: Sequence[Score]) -> str:
 
 def _ours(score: Score | None) -> Row:
     if score is None:
-        return ("-",) * 4
-    off = None if score.rtt_ms is None else score.rtt_ms - score.cell.rtt_ms
+        return ("-",) * 5
+    off = _less(score.rtt_ms, score.true_rtt_ms)
+    late = _less(score.true_rtt_ms, score.cell.rtt_ms)
     stalled = f"{score.stalled} of {score.stalled + score.judged}"
-    return number(score.ttft_p99_ms), number(score.token_p99_ms), number(off), stalled
+    return number(score.ttft_p99_ms), number(score.token_p99_ms), number(off), number(late), stalled
 
 
 def _beside(score: Score | None, ours: Score | None) -> str:
@@ -56,15 +65,19 @@ def _beside(score: Score | None, ours: Score | None) -> str:
 
 def round_trips(rows: Sequence[RoundTrips]) -> str:
     """Return one line for each method, path and loss."""
-    head = ("rtt prober", "samples", "called lost", "truly lost", "median ms", "off ms")
+    head = ("rtt prober", "samples", "called lost", "truly lost", "median ms", "off ms", "path late")
     return table(head, map(_round_trips, rows))
 
 
 def _round_trips(row: RoundTrips) -> Row:
     least, greatest = row.truly_lost
     truly = str(least) if least == greatest else f"{least} to {greatest}"
-    off = None if row.median_ms is None else row.median_ms - row.rtt_ms
-    return row.where, str(row.sent), str(row.lost), truly, number(row.median_ms), number(off)
+    off, late = _less(row.median_ms, row.true_ms), _less(row.true_ms, row.rtt_ms)
+    return row.where, str(row.sent), str(row.lost), truly, number(row.median_ms), number(off), number(late)
+
+
+def _less(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
 
 
 def verdicts(findings: Sequence[Finding]) -> str:

@@ -39,6 +39,14 @@ def measure(lab: Lab, schedule: Schedule) -> Iterator[RoundTrips]:
                     yield judged(pinged, method=method, rtt_ms=rtt_ms, loss_percent=loss_percent)
 
 
+_TRUE_MS: Final[Mapping[RttMethod, Callable[[Pinged], float | None]]] = {
+    RttMethod.TCP: lambda pinged: pinged.handshakes_ms,
+    RttMethod.HTTP: lambda pinged: pinged.answers_ms,
+    RttMethod.ICMP: lambda pinged: pinged.echoes_ms,
+    RttMethod.TLS: lambda _: None,
+}
+
+
 def _commands(url: str, method: RttMethod) -> list[list[str]]:
     options = {"method": method, "count": SAMPLES, "spacing": "50ms", "timeout": f"{_TIMEOUT_SECONDS}s"}
     given = [word for key, value in options.items() for word in ("--module-option", f"{key}={value}")]
@@ -57,6 +65,7 @@ def judged(pinged: Pinged, *, method: RttMethod, rtt_ms: int, loss_percent: int)
         sent=sent,
         lost=sum(one["lost"] for one in found),
         median_ms=median(medians) * 1e3 if medians else None,
+        true_ms=_TRUE_MS[method](pinged),
         truly_lost=_TRULY_LOST[method](pinged, sent, loss_percent / 100) if sent else (0, 0),
         trouble=_trouble(pinged, method, sent=sent),
     )

@@ -26,6 +26,8 @@ class Score:
     token_p99_ms: float | None = None
     rtt_ms: float | None = None
     """Median of the round trips that the client reported."""
+    true_rtt_ms: float | None = None
+    """What the packets took: median over connections of the least round trip of each."""
     unstated: int | None = None
     """Tokens more than a millisecond off, and more than the client said that they may be."""
     cpu_ms_per_stream: float | None = None
@@ -49,6 +51,7 @@ def score(client: str, cell: Cell, found: Mapping[str, Any]) -> Score:
         ttft_p99_ms=_field(part["ttft"], "abs_p99"),
         token_p99_ms=_field(part["token"], "abs_p99"),
         rtt_ms=_field(part["rtt_ms"], "p50"),
+        true_rtt_ms=found["least_ms"],
         unstated=bounds.get("over_1ms_unstated"),
         cpu_ms_per_stream=used_seconds / found["served"] * 1e3 if found["served"] else None,
         trouble=_incomplete(cell, found["all"], said=found["said"])

@@ -45,6 +45,8 @@ class RoundTrips:
     lost: int
     median_ms: float | None
     """None: every sample was lost."""
+    true_ms: float | None
+    """What the packets themselves took, median; None: it is not known for this method, or none came back."""
     truly_lost: tuple[int, int]
     """Least and greatest number of samples that the path can have lost."""
     trouble: str | None = None
@@ -62,7 +64,7 @@ class RoundTrips:
 
 
 SERVERS_TIME_WITHIN: Final = frozenset({"tls"})
-"""Methods whose round trip has the server's own work in it: shown, not held against the path."""
+"""Methods whose round trip has the server's own work in it: shown, not held against the packets."""
 
 
 def of_scores(scores: Iterable[Score]) -> Iterator[Finding]:
@@ -82,8 +84,13 @@ def _of_score(one: Score) -> Iterator[Finding]:
     if one.cell.loss_percent == 0:
         yield _finding("TTFT |error| p99", name, one.ttft_p99_ms, at_most=TTFT_P99_MS)
         yield _finding("token arrival |error| p99", name, one.token_p99_ms, at_most=TOKEN_P99_MS)
-    error = None if one.rtt_ms is None else abs(one.rtt_ms - one.cell.rtt_ms)
-    yield _finding("round trip of inference connections, |median - path|", name, error, at_most=RTT_MS)
+    error = off(one.rtt_ms, one.true_rtt_ms)
+    yield _finding("round trip of inference connections, |error|", name, error, at_most=RTT_MS)
+
+
+def off(said_ms: float | None, true_ms: float | None) -> float | None:
+    """Return by how much a round trip is off, without its sign; None: one of the two is not known."""
+    return None if said_ms is None or true_ms is None else abs(said_ms - true_ms)
 
 
 def _finding(what: str, where: str, measured: float | None, *, at_most: float) -> Finding:
@@ -98,8 +105,8 @@ def of_round_trips(rows: Iterable[RoundTrips]) -> Iterator[Finding]:
         if row.trouble is not None:
             continue
         if row.method not in SERVERS_TIME_WITHIN:
-            error = None if row.median_ms is None else abs(row.median_ms - row.rtt_ms)
-            yield _finding("round trip of the rtt prober, |median - path|", row.where, error, at_most=RTT_MS)
+            error = off(row.median_ms, row.true_ms)
+            yield _finding("round trip of the rtt prober, |error|", row.where, error, at_most=RTT_MS)
         yield Finding(
             what="samples miscounted as lost or not", where=row.where, measured=row.miscounted, at_most=0, unit=""
         )
