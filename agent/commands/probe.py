@@ -127,6 +127,9 @@ def assignment(args: argparse.Namespace) -> Assignment:
     if args.http2 and origin.scheme != "https":
         raise ConfigError("--http2 is agreed on by TLS: it takes an https:// URL")
     module = _module(args)
+    method = (module.rtt or RttOptions()).method
+    if args.http2 and not args.model and method is not RttMethod.HTTP:
+        raise ConfigError(f"--http2 changes nothing of round trips by {method}: leave it out, or give a --model")
     fault = method_fault(args.url, module)
     if fault is not None:
         raise ConfigError(f"--module-option method=tls {fault}")

@@ -216,6 +216,12 @@ def test_an_ip_version_that_cannot_be_is_wrong_usage(arguments: tuple[str, ...],
     assert words in done.stderr
 
 
+def test_http2_that_would_change_nothing_is_refused() -> None:
+    done = probe("https://127.0.0.1:9", "--http2")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--http2 changes nothing of round trips by tcp" in done.stderr
+
+
 def test_an_endpoint_that_asks_to_wait_is_asked_once_and_the_rest_is_told(url: str) -> None:
     done = probe(url, "--model", "limited", "--count", "3", "--json")
     results = [json.loads(line) for line in done.stdout.splitlines()]

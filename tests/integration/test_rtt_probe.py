@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 
 import pytest
@@ -151,3 +152,18 @@ async def test_a_sample_that_the_end_of_the_probe_cuts_off_is_not_called_lost() 
         async with Deadline(total_seconds=0.2) as deadline:
             await probe.each(sample, deadline, late=late)
     assert (probe.sent, probe.seconds) == (1, [0.01])
+
+
+async def test_after_a_lost_sample_the_rest_stay_apart() -> None:
+    probe = Series(rtt("http://127.0.0.1:9", RttMethod.TCP, count=4, spacing=0.1), clock=SystemClock())
+    began: list[float] = []
+
+    async def sample() -> None:
+        began.append(asyncio.get_running_loop().time())
+        if len(began) == 1:
+            await asyncio.Event().wait()
+
+    async with Deadline(total_seconds=30) as deadline:
+        await probe.each(sample, deadline, late=Failure(Outcome.CONNECT, "no answer"), seconds=0.35)
+    assert began[1] - began[0] >= 0.35
+    assert [later - earlier >= 0.1 for earlier, later in itertools.pairwise(began[1:])] == [True, True]

@@ -22,11 +22,11 @@ class Heads:
         link = await self._pool.take(series.target, origin)
         attempt.connection = Connection.COLD if link is None else Connection.WARM
         attempt.origin_ns = attempt.clock.monotonic_ns()  # asking anew for a kept link is before the start
-        for index in range(series.options.count):
+        for _ in range(series.options.count):
             if link is None:
                 link = await self._open(origin, deadline)
             try:
-                await series.pause(index, deadline)
+                await series.pause(deadline)
                 await self._head(link, origin, deadline)
             except BaseException:
                 link.http.close()

@@ -27,13 +27,16 @@ class Series:
         self.source: RttSource | None = None
         self.last: Failure | None = None
         """Why the latest lost sample was."""
-        self._first_at: float | None = None
+        self._due_at: float | None = None
 
-    async def pause(self, index: int, deadline: Deadline) -> None:
-        """Wait until the sample `index` is due; the spacing counts from the first one."""
+    async def pause(self, deadline: Deadline) -> None:
+        """Wait until the next sample is due: the spacing after the last one was, or at once where that one took longer.
+
+        What was missed meanwhile is not made up for: samples in a row would meet the queue that they make.
+        """
         now = asyncio.get_running_loop().time()
-        self._first_at = now if self._first_at is None else self._first_at
-        wait = self._first_at + index * self.options.spacing - now
+        self._due_at = now if self._due_at is None else max(now, self._due_at + self.options.spacing)
+        wait = self._due_at - now
         if wait > 0:
             deadline.expect(Outcome.TIMEOUT_TOTAL, "not all samples", seconds=self.target.options.timeout)
             await asyncio.sleep(wait)
@@ -52,8 +55,8 @@ class Series:
         TLS fails before any sample succeeded, it will not succeed later, and no packet was lost: that is raised.
         """
         seconds = SAMPLE_SECONDS if seconds is None else seconds
-        for index in range(self.options.count):
-            await self.pause(index, deadline)
+        for _ in range(self.options.count):
+            await self.pause(deadline)
             self.sent += 1
             deadline.expect(late.outcome, late.words, seconds=self.target.options.timeout)
             try:
