@@ -30,6 +30,14 @@ TICK_SECONDS: Final = 0.025
 YOUNG_OBJECTS: Final = 5_000
 """New objects between two collections of the young: some 2 ms each. The interpreter's own number is 700."""
 
+OLD_COLLECTIONS: Final = 1_000
+"""Collections of the middle generation before a full one that nobody asked for: a backstop of a hundred million new
+objects, where the interpreter's own number is 10."""
+FULL_WHEN_IDLE_SECONDS: Final = 60.0
+"""An agent in which no probe runs collects all, once so much time has passed since it last did."""
+FULL_AT_LATEST_SECONDS: Final = 600.0
+"""One that is never idle does so all the same; what that holds up is told by the bounds of the arrivals."""
+
 _PROC: Final = Path("/proc/self/cgroup")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _V1_FOLDERS: Final = ("cpu", "cpu,cpuacct", "cpuacct,cpu")
@@ -44,12 +52,31 @@ _STA_UNSYNC: Final = 0x40
 def spare_collections() -> None:
     """Let the garbage collector stop the loop more rarely, and for less: what is loaded by now it never looks at again.
 
-    Measured with 128 streams on a busy core: a full collection held the loop for 48 ms, in which two tokens of each
-    stream came. Nothing here lives in cycles for long: streams and results are freed by their counts.
+    Measured with 128 streams on a busy core: a full collection held the loop for 26 to 65 ms, in which two tokens of
+    each stream came. Nothing here lives in cycles for long: streams and results are freed by their counts. So full
+    collections are left to `FullCollections`.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
+    gc.set_threshold(YOUNG_OBJECTS, 20, OLD_COLLECTIONS)
+
+
+class FullCollections:
+    """Collects all garbage when that disturbs no measurement, or when it cannot wait any longer."""
+
+    def __init__(self, *, collect: Callable[[], object] = gc.collect) -> None:
+        self._collect = collect
+        self._last: float | None = None
+        """None until the first probe ended: the program has just started, there is nothing to collect."""
+
+    def pause(self, now: float, *, idle: bool) -> None:
+        """Take the moment after a probe, at `now` of the loop's clock, if it is time; `idle`: no other probe runs."""
+        if self._last is None:
+            self._last = now
+        waited = now - self._last
+        if waited >= FULL_AT_LATEST_SECONDS or (idle and waited >= FULL_WHEN_IDLE_SECONDS):
+            self._last = now
+            self._collect()
 
 
 class Watch:
@@ -82,6 +109,11 @@ class LagMeter:
             self._wind(loop)
         return watch
 
+    @property
+    def idle(self) -> bool:
+        """Return whether no probe runs."""
+        return not self._watches
+
     def remove(self, watch: Watch) -> None:
         """End a watch; a tick that is overdue counts."""
         now = asyncio.get_running_loop().time()
@@ -110,11 +142,13 @@ class Host:
         *,
         throttled: Callable[[], int | None] | None = None,
         unsynchronized: Callable[[], bool | None] | None = None,
+        collections: FullCollections | None = None,
     ) -> None:
         self._throttled = throttled or throttle_counter()
         self._unsynchronized = unsynchronized or clock_unsynchronized
         self._was_synchronized = False
         self._meter = LagMeter()
+        self._collections = collections or FullCollections()
 
     @contextmanager
     def watch(self) -> Iterator[Watch]:
@@ -126,6 +160,7 @@ class Host:
         finally:
             self._meter.remove(watch)
             watch.flags = frozenset(self._found(watch, throttled_before))
+            self._collections.pause(asyncio.get_running_loop().time(), idle=self._meter.idle)
 
     def _found(self, watch: Watch, throttled_before: int | None) -> Iterator[Flag]:
         if watch.lag_seconds > LOOP_LAG_SECONDS:

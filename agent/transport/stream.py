@@ -72,6 +72,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
                 return b""
             self._watch()
             await self._readable()
+            await self.breathe()  # of many that are woken at once, the later ones first let the sockets be read
         data, self.arrival = self._waiting.popleft()
         if len(data) > max_bytes:
             self._waiting.appendleft((data[max_bytes:], self.arrival))

@@ -12,6 +12,7 @@ from agent.clock import SystemClock
 from agent.transport.arrival import Arrival, Stamps
 from agent.transport.kernel import TcpInfo
 from agent.transport.loop import AgentLoop, Watch
+from agent.transport.stream import HELD_SECONDS, SocketStream
 from isochrone.outcome import ClockSource
 from tests.stamps import pair, stamped_pair
 
@@ -242,6 +243,41 @@ async def read_a_backlog(*, pieces: int, size: int) -> tuple[int, list[Arrival]]
         stream.close()
         peer.close()
     return before_ns, arrivals
+
+
+def test_of_many_that_are_woken_at_once_the_later_ones_let_the_sockets_be_looked_at() -> None:
+    with asyncio.Runner(loop_factory=AgentLoop) as runner:
+        looks = runner.run(looks_while_all_work(streams=30, work_seconds=0.002))
+    assert looks >= 30 * 0.002 / HELD_SECONDS / 3
+
+
+async def looks_while_all_work(*, streams: int, work_seconds: float) -> int:
+    """Return how often the loop looked at its sockets from the first to the last of readers that were woken together.
+
+    Each works for `work_seconds` on what it read, and would do so before the next look if nothing held it.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, AgentLoop)
+    looked: list[int] = []
+
+    async def work(stream: SocketStream) -> None:
+        await stream.read(100)
+        looked.append(loop.watch.ended_ns)
+        ends = time.monotonic() + work_seconds
+        while time.monotonic() < ends:
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        pairs = [await pair(listener) for _ in range(streams)]
+        tasks = [asyncio.create_task(work(stream)) for stream, _ in pairs]
+        await asyncio.sleep(0.01)  # all wait for their sockets
+        for _, peer in pairs:
+            peer.sendall(b"x")
+        await asyncio.gather(*tasks)
+        for stream, peer in pairs:
+            stream.close()
+            peer.close()
+    return len(set(looked))
 
 
 async def test_what_the_kernel_knew_of_a_connection_is_known_once_it_is_closed() -> None:

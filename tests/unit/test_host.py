@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import LOOP_LAG_SECONDS, TICK_SECONDS, Host, LagMeter, Watch, clock_unsynchronized, throttle_counter
+from agent.host import (
+    FULL_AT_LATEST_SECONDS,
+    FULL_WHEN_IDLE_SECONDS,
+    LOOP_LAG_SECONDS,
+    TICK_SECONDS,
+    FullCollections,
+    Host,
+    LagMeter,
+    Watch,
+    clock_unsynchronized,
+    throttle_counter,
+)
 from agent.probes import Probes
 from isochrone.outcome import Flag, RttMethod
 from tests.simulated import SystemClock, rtt
@@ -36,6 +47,38 @@ async def test_a_loop_that_was_held_up_is_told() -> None:
         time.sleep(HELD_SECONDS)  # noqa: ASYNC251  the hold itself
     assert Flag.LOOP_LAG in watch.flags
     assert watch.lag_seconds <= HELD_SECONDS * 10
+
+
+def test_all_garbage_is_collected_between_probes_and_in_the_end_during_them() -> None:
+    done: list[float] = []
+    now = 1_000.0
+    collections = FullCollections(collect=lambda: done.append(now))
+    collections.pause(now, idle=True)
+    now += FULL_WHEN_IDLE_SECONDS
+    collections.pause(now, idle=False)
+    assert done == []
+    collections.pause(now, idle=True)
+    collections.pause(now, idle=True)
+    assert done == [now]
+    now += FULL_AT_LATEST_SECONDS
+    collections.pause(now, idle=False)
+    assert done == [now - FULL_AT_LATEST_SECONDS, now]
+
+
+async def test_the_end_of_the_last_probe_is_the_moment_to_collect() -> None:
+    asked: list[bool] = []
+
+    class Noted(FullCollections):
+        def pause(self, now: float, *, idle: bool) -> None:
+            assert now > 0
+            asked.append(idle)
+
+    host = Host(throttled=lambda: None, unsynchronized=lambda: None, collections=Noted())
+    with host.watch():
+        with host.watch():
+            pass
+        assert asked == [False]
+    assert asked == [False, True]
 
 
 async def test_what_held_the_loop_before_a_probe_is_not_its_matter() -> None:
