@@ -11,6 +11,7 @@ from agent.config.settings import (
     Settings,
     default_state_dir,
     load_settings,
+    load_spool_settings,
     read_settings,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "Settings",
     "default_state_dir",
     "load_settings",
+    "load_spool_settings",
     "parse_origin",
     "read_credential",
     "read_key",

@@ -60,15 +60,29 @@ SETTINGS: Final = tuple(name for name in Settings.__struct_fields__ if name not 
 
 def load_settings(environment: Mapping[str, str], *, file: Path | None, flags: Mapping[str, str]) -> Settings:
     """Return the settings; raise ConfigError naming source, line, key, value and what would be right."""
-    values: dict[str, object] = {"state_dir": default_state_dir(environment)}
-    values |= {} if file is None else read_settings(file)
-    values |= _from_environment(environment)
-    values |= {key: _checked(f"--{key.replace('_', '-')}", key, value) for key, value in flags.items()}
+    values = _merged(environment, file=file, flags=flags)
     for key in ("collector_url", "credential_file"):
         if key not in values:
             name = ENVIRONMENT_PREFIX + key.upper()
             raise ConfigError(f"{name} is not set: set it, or write {key} into a file and name it with --settings")
     return Settings(**values)  # type: ignore[arg-type]  # each value was made by its own parser
+
+
+def load_spool_settings(
+    environment: Mapping[str, str], *, file: Path | None, flags: Mapping[str, str]
+) -> tuple[Path, int]:
+    """Return the state folder and the most bytes of its spool, without asking for the rest; raise as above."""
+    values = _merged(environment, file=file, flags=flags)
+    known = {key: values[key] for key in ("state_dir", "spool_max_bytes") if key in values}
+    settings = Settings(collector_url="", credential_file=Path(), **known)  # type: ignore[arg-type]  # as above
+    return settings.state_dir, settings.spool_max_bytes
+
+
+def _merged(environment: Mapping[str, str], *, file: Path | None, flags: Mapping[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {"state_dir": default_state_dir(environment)}
+    values |= {} if file is None else read_settings(file)
+    values |= _from_environment(environment)
+    return values | {key: _checked(f"--{key.replace('_', '-')}", key, value) for key, value in flags.items()}
 
 
 def default_state_dir(environment: Mapping[str, str]) -> Path:

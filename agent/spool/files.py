@@ -5,6 +5,7 @@
 <state>/spool/<uuid>.seg      sealed: the name is the batch id
 <state>/spool/corrupt/        files that cannot be read, newest kept, 1 MiB in all
 <state>/spool/rejected/       results that the collector will never take, newest kept, 1 MiB in all
+<state>/spool/losses.json     what the present run has lost, by reason
 """
 
 import fcntl

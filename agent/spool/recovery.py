@@ -30,7 +30,7 @@ from isochrone.batch import DropReason
 EARLIEST_UNIX_SECONDS: Final = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 """No release is older: a name from before was given under a clock that was not set, and tells no age."""
 
-_OURS: Final = frozenset({"lock", "corrupt", "rejected"})
+_OURS: Final = frozenset({"lock", "corrupt", "rejected", "losses.json", "losses.tmp"})
 
 
 class _Started(msgspec.Struct):

@@ -34,6 +34,7 @@ from agent.spool.files import (
     write_segment,
 )
 from agent.spool.index import SealedIndex
+from agent.spool.losses import Losses, write_losses
 from agent.spool.recovery import Recovery
 from agent.spool.writer import Writer
 from agent.telemetry import LOG, Telemetry
@@ -90,7 +91,8 @@ class Spool:
         self._memory: deque[bytes] = deque()
         self._next_seq = 0
         self._disk_failing = False
-        self._writer = Writer(lambda: self._active)
+        self._writer = Writer(lambda: self._active, books=self._write_losses)
+        self._told_losses: dict[DropReason, int] = {}
         self._lock_descriptor = -1
 
     def open(self) -> None:
@@ -109,6 +111,8 @@ class Spool:
             LOG.error("spool: %d results are lost: the disk refused them to the end", len(self._memory))
         self._telemetry.lost(DropReason.IO, len(self._memory))
         self._memory.clear()
+        with contextlib.suppress(OSError):
+            self._write_losses()
         os.close(self._lock_descriptor)
 
     def record(self, result: Result) -> Result | None:
@@ -263,6 +267,13 @@ class Spool:
             self._telemetry.lost(DropReason.IO, active.results)
         del self._sealing[active.batch_id]
         self.on_sealed()
+
+    def _write_losses(self) -> None:
+        """Run on the writer thread."""
+        dropped = self._telemetry.dropped
+        if dropped != self._told_losses:
+            write_losses(self._folder, Losses(boot_id=self.boot_id, dropped_results=dropped))
+            self._told_losses = dropped
 
     def _drop(self, reason: DropReason) -> bool:
         oldest = self._index.oldest()

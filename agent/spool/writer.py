@@ -20,8 +20,10 @@ SYNC_SECONDS: Final = 0.5
 class Writer:
     """Syncs the active segment in groups, and does in order what else it is given."""
 
-    def __init__(self, current: Callable[[], Active | None]) -> None:
+    def __init__(self, current: Callable[[], Active | None], *, books: Callable[[], None]) -> None:
+        """Take `books`, which writes down what was lost, if anything was since it last did."""
         self._current = current
+        self._books = books
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
         self._failing = False
@@ -45,8 +47,10 @@ class Writer:
                 work = self._work.get(timeout=SYNC_SECONDS)
             except Empty:
                 self._attempt(self._sync)
+                self._attempt(self._books)
                 continue
             if work is None:
+                self._attempt(self._books)
                 return
             self._attempt(work)
             self._attempt(self._sync)
