@@ -13,7 +13,7 @@ import msgspec
 
 from agent.config import default_state_dir, load_settings
 from agent.config.tokens import read_join_token
-from agent.errors import AgentError, ConfigError
+from agent.errors import AgentError, ConfigError, DeliveryError
 from isochrone.names import check_name
 
 EXIT_FAILED: Final = 1
@@ -43,8 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
         return asyncio.run(_enroll(arguments))
     except ConfigError as exc:
         return _fail(str(exc), EXIT_USAGE)
+    except DeliveryError as exc:
+        return _fail(f"no answer: {exc}: run the same command again, it goes on where this one ended", EXIT_FAILED)
     except AgentError as exc:
-        return _fail(f"{exc}: nothing is lost, and the same command may be run again", EXIT_FAILED)
+        return _fail(str(exc), EXIT_FAILED)
 
 
 async def _enroll(arguments: argparse.Namespace) -> int:

@@ -1,10 +1,10 @@
 """POST /v1/agents/enroll, GET and PUT /v1/agent/credential: how agents come in, and renew what they came in with."""
 
 import asyncio
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.requests import ClientDisconnect
 
 from collector import auth
@@ -21,12 +21,17 @@ T = TypeVar("T")
 router = APIRouter(tags=["agents"])
 
 
-@router.post("/v1/agents/enroll")
-async def post_enroll(request: Request, context: Running) -> Response:
-    """Let in an agent that bears a join token, with the digest of a secret that it made itself."""
+def joining(request: Request) -> str:
+    """Return the join token that the request bears, whatever it is worth; raise Refused for another kind."""
     token = auth.bearer_token(request.headers.get("authorization"))
     if auth.join_token_id(token) is None:
         raise Refused("unauthorized", "Send a join token, isoe_…, in the header: Authorization: Bearer <token>.")
+    return token
+
+
+@router.post("/v1/agents/enroll")
+async def post_enroll(request: Request, token: Annotated[str, Depends(joining)], context: Running) -> Response:
+    """Let in an agent that bears a join token, with the digest of a secret that it made itself."""
     with context.enrolments.slot():
         enrolment = await _read(request, Enrolment)
         address = None if request.client is None else request.client.host

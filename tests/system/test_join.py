@@ -95,7 +95,10 @@ def test_f68_a_new_agent_joins_with_two_commands_is_listed_revoked_and_refused_w
         joined = enroll(address, token, credential, "--name", "fra-1")
         assert joined.returncode == 0, joined.stderr
         assert f"next: isochrone-agent run --collector-url {address}" in joined.stdout
+        first = credential.read_text(encoding="ascii")
+        os.utime(credential, (0, 0))  # an old one: it is replaced at once
         with running_agent(address, credential, log):
+            within(lambda: credential.read_text(encoding="ascii") != first)
             within(lambda: (listed(database_url, "fra-1") or {}).get("last_report_at") is not None)
             secret = credential.read_text(encoding="ascii").strip()
             assert collector(database_url, "agents", "revoke", "fra-1", "--reason", "sold").returncode == 0
@@ -109,7 +112,9 @@ def test_f68_a_new_agent_joins_with_two_commands_is_listed_revoked_and_refused_w
         "sold",
     )
     told = log.read_text(encoding="utf-8") + joined.stdout + joined.stderr
+    assert "credential: replaced" in told
     assert secret.split("_", 2)[2] not in told
+    assert first.strip().split("_", 2)[2] not in told
     assert token.strip().split("_", 2)[2] not in told
 
 
