@@ -120,6 +120,7 @@ async def test_f67_a_key_id_of_somebody_else_is_refused(database_url: str) -> No
     assert one(database_url, AGENTS) == 1
 
 
+@pytest.mark.slow_fault
 async def test_f67_what_comes_in_here_is_known_to_another_collector_a_second_later(database_url: str) -> None:
     own, token = new_token(), join_token(database_url)
     async with running_collector(database_url) as collector, another(database_url) as other:

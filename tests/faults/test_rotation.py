@@ -99,7 +99,7 @@ async def test_f70_an_agent_that_slept_through_its_old_credential_comes_in_with_
         assert await status_with(collector.client, token_in(files.path).token) == 200
 
 
-async def test_a_credential_is_replaced_when_it_is_old_and_not_before(database_url: str, tmp_path: Path) -> None:
+async def test_f69_a_credential_is_replaced_when_it_is_old_and_not_before(database_url: str, tmp_path: Path) -> None:
     async with running_collector(database_url) as collector, agents_client(collector) as client:
         files = old_credential(tmp_path, collector.token)
         rotating = rotator(client, files)
@@ -109,7 +109,7 @@ async def test_a_credential_is_replaced_when_it_is_old_and_not_before(database_u
         assert token_in(files.path) == young
 
 
-async def test_the_operator_asks_and_every_collector_passes_it_on_until_it_is_done(
+async def test_f69_the_operator_asks_and_every_collector_passes_it_on_until_it_is_done(
     database_url: str, tmp_path: Path
 ) -> None:
     async with running_collector(database_url) as collector:
@@ -134,7 +134,9 @@ async def test_the_operator_asks_and_every_collector_passes_it_on_until_it_is_do
             assert "isochrone-rotate" not in answer.headers
 
 
-async def test_a_collector_that_always_asks_gets_no_more_than_one_a_minute(database_url: str, tmp_path: Path) -> None:
+async def test_f69_a_collector_that_always_asks_gets_no_more_than_one_a_minute(
+    database_url: str, tmp_path: Path
+) -> None:
     async with running_collector(database_url) as collector, agents_client(collector) as client:
         files = old_credential(tmp_path, collector.token)
         rotating = rotator(client, files)
@@ -146,7 +148,7 @@ async def test_a_collector_that_always_asks_gets_no_more_than_one_a_minute(datab
         assert MIN_AGE.total_seconds() >= 60
 
 
-async def test_broken_off_rotations_fill_no_table(database_url: str) -> None:
+async def test_f69_broken_off_rotations_fill_no_table(database_url: str) -> None:
     async with running_collector(database_url) as collector:
         statuses = []
         for _ in range(MAX_CREDENTIALS + 1):
@@ -157,7 +159,7 @@ async def test_broken_off_rotations_fill_no_table(database_url: str) -> None:
     assert statuses == [200] * (MAX_CREDENTIALS - 1) + [409, 409]
 
 
-async def test_a_file_beside_that_holds_nothing_is_written_anew(database_url: str, tmp_path: Path) -> None:
+async def test_f69_a_file_beside_that_holds_nothing_is_written_anew(database_url: str, tmp_path: Path) -> None:
     async with running_collector(database_url) as collector, agents_client(collector) as client:
         files = old_credential(tmp_path, collector.token)
         write_durably(files.next_path, b"half of a cred")
