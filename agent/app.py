@@ -20,6 +20,7 @@ from agent.errors import AgentError, ConfigError
 from agent.host import spare_collections
 from agent.probes import Probes
 from agent.push import ConfigCache, ConfigPoller, Sender, Timing
+from agent.push.credentials import CredentialFiles, RotationHints, Rotator
 from agent.push.wait import wait_for
 from agent.schedule import LATE_START_SECONDS, Scheduler, time_limit
 from agent.spool import Identity, Spool, SpoolLimits, uuid7
@@ -118,6 +119,9 @@ class Agent:
         timing = Timing(clock=clock, random=random.SystemRandom().random, wait=wait_for)
         credential = _credential_reader(settings.credential_file, log_form)
         self.client = CollectorClient(settings.collector_url, verify_file=settings.ca_file)
+        files = CredentialFiles(settings.credential_file)
+        self.rotator = Rotator(self.client, files, timing=timing, every_seconds=settings.rotate_credential_every)
+        client = RotationHints(self.client, self.rotator.ask)
         private = Private(credential_file=settings.credential_file, state_dir=settings.state_dir)
         self.bindings = Bindings(settings.keys)
         self.probes = Probes(clock, Keys(log_form, private).resolve, key_refusal=self.bindings.refusal)
@@ -128,14 +132,14 @@ class Agent:
         self.scheduler = Scheduler(clock, self.telemetry, attempt=attempt, max_in_flight=settings.max_in_flight)
         self.sender = Sender(
             self.spool,
-            self.client,
+            client,
             credential=credential,
             telemetry=self.telemetry,
             timing=timing,
             flush_seconds=settings.flush_interval,
         )
         cache = ConfigCache(settings.state_dir / "config.json")
-        self.poller = ConfigPoller(self.client, cache, credential=credential, timing=timing)
+        self.poller = ConfigPoller(client, cache, credential=credential, timing=timing)
         self.poller.apply = self._apply
         self.sender.on_config_etag = self.poller.hint
         self.telemetry.before_status = self.scheduler.count
@@ -145,7 +149,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         self.spool.on_sealed = lambda: _call(loop, self.sender.wake)
         self.scheduler.start()
-        loops = (self.sender.run(), self.poller.run(), self.scheduler.watch_clock())
+        loops = (self.sender.run(), self.poller.run(), self.scheduler.watch_clock(), self.rotator.run())
         tasks = [asyncio.create_task(work) for work in loops]
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)

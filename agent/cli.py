@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from agent.commands import check_config, probe, run, selftest, simulate, spool
+from agent.commands import check_config, enroll, probe, run, selftest, simulate, spool
 from agent.telemetry import package_version
 
-COMMANDS: Final = (run, probe, simulate, selftest, spool, check_config)
+COMMANDS: Final = (run, enroll, probe, simulate, selftest, spool, check_config)
 INTERRUPTED: Final = 130
 """As the shell tells of a program that Ctrl-C ended: who reads our output ends us by leaving, as `| head` does."""
 

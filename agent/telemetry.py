@@ -18,7 +18,7 @@ from isochrone.batch import AgentStatus, DropReason
 LOG: Final = logging.getLogger("isochrone")
 """The agent's log."""
 
-_SECRET_FORMS: Final = re.compile(r"\b(iso[aej]_|sk-)[A-Za-z0-9_-]{6,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
+_SECRET_FORMS: Final = re.compile(r"\b(iso[aejt]_|sk-)[A-Za-z0-9_-]{6,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
 _HIDDEN: Final = "[hidden]"
 
 

@@ -20,6 +20,7 @@ from collector.admin import Applied
 from collector.api.context import Context
 from collector.api.deadlines import BoundedProtocol
 from collector.api.readers import Readers
+from collector.clones import FORGET
 from collector.config import Settings
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.jobs import Job
@@ -27,6 +28,7 @@ from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
 from collector.store import migration
 from collector.store.agents import list_agents, record_reports
+from collector.store.credentials import clones_since, record_clone
 from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
@@ -147,6 +149,7 @@ def _jobs(context: Context) -> list[Job]:
         Job(name="registry", seconds=REGISTRY_SECONDS, work=renew_registry),
         Job(name="partitions", seconds=PARTITIONS_SECONDS, work=make_partitions),
         Job(name="reports", seconds=REPORTS_SECONDS, work=lambda: _write_reports(context)),
+        Job(name="clones", seconds=REPORTS_SECONDS, work=lambda: _write_clones(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=_once(lambda: _recall(context))),
         *_targets_job(context),
     ]
@@ -188,6 +191,17 @@ async def _write_reports(context: Context) -> None:
     for agent_id, report in reports.items():
         if context.reports.get(agent_id) is report:
             del context.reports[agent_id]
+
+
+async def _write_clones(context: Context) -> None:
+    """Write down which agents have a clone, take over what other collectors saw, and end what is over."""
+    now, clones = context.utc_now(), context.clones
+    for agent_id, seen_at in list(clones.seen.items()):
+        await run(context.engine, record_clone, agent_id, seen_at)
+    concerned = clones.take_over(await run(context.engine, clones_since, now - FORGET), now=now)
+    agents = (await context.registry.get()).agents
+    for agent_id in concerned & agents.keys():
+        context.metrics.set_duplicate(agents[agent_id], duplicate=clones.current(agent_id, now=now))
 
 
 def _loader(engine: AsyncEngine, metrics: LiveMetrics) -> Callable[[], Awaitable[Rows]]:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from collector import admin, app, up
+from collector.commands import identity
+from collector.commands.identity import labels_of
 from collector.config import database_url, load_settings
 from collector.errors import CollectorError, SettingsError, TargetsRefused
 from collector.registry import items_of
@@ -66,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "migrate", _migrate, text="bring the database's schema to this release")
     _add_targets(commands)
     _add_agents(commands)
+    tokens = commands.add_parser("tokens", help="make, list or end the tokens of readers and administrators")
+    identity.add_token_actions(tokens.add_subparsers(required=True, metavar="ACTION"))
     return parser
 
 
@@ -82,7 +86,7 @@ def _add_targets(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_agents(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("agents", help="register agents or list them")
+    parser = commands.add_parser("agents", help="let agents in, list them, send them out")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = _command(actions, "add", _agents_add, text="register an agent and write its credential into a file")
     add.add_argument("name", metavar="NAME")
@@ -92,6 +96,7 @@ def _add_agents(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     listing = _command(actions, "list", _agents_list, text="print the registered agents")
     for action in (add, listing):
         action.add_argument("--json", action="store_true", help="print JSON")
+    identity.add_agent_actions(actions)
 
 
 def _command(
@@ -153,7 +158,7 @@ def _targets_show(options: argparse.Namespace) -> int:
 
 
 def _agents_add(options: argparse.Namespace) -> int:
-    labels = _labels(options.label)
+    labels = labels_of(options.label)
     url = database_url(os.environ)
     path: Path = options.credential_file
     try:
@@ -206,16 +211,6 @@ def _console() -> Console:
     if not console.is_terminal:
         console.width = PIPED_COLUMNS
     return console
-
-
-def _labels(pairs: Sequence[str]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise SettingsError(f"--label {pair!r}: write KEY=VALUE")
-        labels[key] = value
-    return labels
 
 
 def _print_targets(targets: Targets, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from collector.auth import Credential
+from collector.auth import AccessToken, Credential
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind
 from isochrone.config import (
     AgentConfig,
@@ -99,6 +99,7 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[AgentRow, ...] = ()
     regions: tuple[RegionRow, ...] = ()
     credentials: tuple[Credential, ...] = ()
+    access_tokens: tuple[AccessToken, ...] = ()
     endpoints: tuple[EndpointRow, ...] = ()
     targets: tuple[TargetRow, ...] = ()
     revisions: tuple[RevisionRow, ...] = ()

@@ -78,6 +78,11 @@ agent = Table(
     _time("created_at", now=True),
     _time("last_report_at", nullable=True),
     Column("version", Text),
+    _time("revoked_at", nullable=True),
+    Column("revoke_reason", Text),
+    _time("removed_at", nullable=True),  # its name was freed; its results stay
+    _time("rotate_asked_at", nullable=True),
+    _time("clone_seen_at", nullable=True),
 )
 
 credential = Table(
@@ -85,6 +90,36 @@ credential = Table(
     metadata,
     Column("key_id", Text, primary_key=True),
     Column("agent_id", Integer, ForeignKey("agent.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("secret_sha256", Text, nullable=False),
+    _time("created_at", now=True),
+    _time("revoked_at", nullable=True),
+    Column("join_token_id", Text),  # the one that it was enrolled with; NULL: by an operator, or by rotation
+    Column("replaces", Text),  # the key id that asked for it; NULL: it replaces none
+    _time("first_used_at", nullable=True),  # told for those that replace another
+    _time("retires_at", nullable=True),  # from then on it counts as unknown
+)
+
+join_token = Table(
+    "join_token",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("secret_sha256", Text, nullable=False),
+    Column("uses_left", Integer, nullable=False),
+    Column("agent_region", Text, nullable=False),
+    Column("agent_name", Text),
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("cidr", Text),
+    _time("created_at", now=True),
+    _time("expires_at"),
+    _time("revoked_at", nullable=True),
+)
+
+access_token = Table(
+    "access_token",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("scope", Text, nullable=False),
     Column("secret_sha256", Text, nullable=False),
     _time("created_at", now=True),
     _time("revoked_at", nullable=True),

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from isochrone.names import Count, Seconds, Text
+from isochrone.names import Count, Name, Seconds, Text
 from isochrone.result import AwareTime, Result
 
 MEDIA_TYPE: Final = "application/vnd.isochrone.batch+json"
@@ -60,6 +60,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sent_boottime_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None
     """CLOCK_BOOTTIME at the sending; None if the machine was started anew since the results were recorded."""
     status: AgentStatus
+    agent: Name | None = None
+    """Not needed: the credential says who sends. A name that is not the sender's refuses the batch."""
     results: Annotated[tuple[Result, ...], msgspec.Meta(max_length=MAX_RESULTS)]
 
 
@@ -72,6 +74,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sent_at: AwareTime
     sent_boottime_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None
     status: AgentStatus
+    agent: Name | None = None
     results: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_RESULTS)]
 
 

@@ -26,6 +26,7 @@ _HELP: Final = {
     "allow": "origins that may be probed, separated by commas; none given: all",
     "ca_file": "PEM file of the authorities that the collector's certificate is checked against",
     "log_level": "DEBUG, INFO, WARNING or ERROR",
+    "rotate_credential_every": "how old the credential gets before the agent replaces it, as in 30d",
 }
 
 

@@ -26,10 +26,19 @@ class Private(msgspec.Struct, frozen=True, kw_only=True):
         """Tell whether the file at `path` is the credential, by whatever name, or stands in the state folder."""
         if path.resolve().is_relative_to(self.state_dir.resolve()):
             return True
-        try:
-            return os.path.samestat(status, self.credential_file.stat())
-        except OSError:
-            return False
+        return any(_is_file(status, own) for own in (self.credential_file, next_credential(self.credential_file)))
+
+
+def next_credential(path: Path) -> Path:
+    """Return where the credential stands that shall follow the one at `path`."""
+    return path.with_name(f"{path.name}.next")
+
+
+def _is_file(status: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(status, path.stat())
+    except OSError:
+        return False
 
 
 def read_credential(path: Path) -> str:

@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: Path | None = None
     """Trusted instead of the system's authorities, for the collector."""
     log_level: str = "INFO"
+    rotate_credential_every: float = 30 * 86_400.0
+    """Seconds; each agent comes up to a fifth earlier or later."""
     keys: dict[str, tuple[str, ...]] | None = None
     """Origins to which each key may go, by the name of its variable or the path of its file; None: no table."""
 
@@ -243,5 +245,6 @@ _PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "allow": _origins,
     "ca_file": _path,
     "log_level": _level,
+    "rotate_credential_every": _seconds(3_600, 3_650 * 86_400),
     "keys": _keys,
 }

@@ -7,6 +7,7 @@ from collector.api import (
     agents,
     batches,
     endpoints,
+    enrolment,
     health,
     metrics,
     page,
@@ -16,7 +17,7 @@ from collector.api import (
     summary,
 )
 
-RESOURCES = (batches, agent_config, agents, endpoints, summary, results, health, metrics, reload, page)
+RESOURCES = (batches, agent_config, enrolment, agents, endpoints, summary, results, health, metrics, reload, page)
 
 
 def install(app: FastAPI) -> None:

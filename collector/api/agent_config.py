@@ -13,7 +13,7 @@ router = APIRouter(tags=["agents"])
 async def get_agent_config(request: Request, caller: Calling) -> Response:
     """Return what the calling agent shall probe; 304 when it has that already."""
     share = caller.registry.share(caller.agent.id)
-    headers = {"ETag": share.etag, "Cache-Control": "no-cache"}
+    headers = {"ETag": share.etag, "Cache-Control": "no-cache", **caller.headers}
     if _matches(request.headers.get("if-none-match"), share.etag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(share.body, media_type="application/json", headers=headers)

@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 
 from fastapi import APIRouter, Request, Response
 
 from collector.api.bodies import check_headers, inflate, read_body
 from collector.api.context import Caller, Calling, Context, Running
+from collector.clones import Run
 from collector.errors import DatabaseUnavailable, Refused
 from collector.ingest import Ingested, Ledger, Moments, Plan, RejectReason, Sender, ingest, plan_batch
 from collector.registry import Registry
@@ -37,12 +39,15 @@ async def post_batch(request: Request, caller: Calling, context: Running) -> Res
         # Not before the body is here: one agent's slow bodies must not take the room of the others.
         with context.batches.slot():
             decoded = _decode(inflate(body) if gzipped else body)
+            _check_sender(decoded, caller)
             moments = Moments(came_at=came_at, received_at=context.utc_now())
             delivery = Delivery(decoded=decoded, caller=caller, moments=moments)
             done = await _keep(delivery, context)
     context.metrics.count_batch(done, agent_id=caller.agent.id)
     _note_report(delivery, context)
-    return Response(encode_ack(_ack(delivery, done, context)), media_type="application/json")
+    _watch_for_clones(delivery, done, context)
+    ack = encode_ack(_ack(delivery, done, context))
+    return Response(ack, media_type="application/json", headers=caller.headers)
 
 
 def _decode(data: bytes) -> Decoded:
@@ -52,6 +57,12 @@ def _decode(data: bytes) -> Decoded:
         raise Refused("invalid", printable(str(exc))) from exc
     except RecursionError as exc:
         raise Refused("invalid", "The JSON is nested too deeply.") from exc
+
+
+def _check_sender(decoded: Decoded, caller: Caller) -> None:
+    named = decoded.batch.agent
+    if named is not None and named != caller.agent.name:
+        raise Refused("forbidden", "The batch names another agent than the one whose credential it came with.")
 
 
 async def _keep(delivery: Delivery, context: Context) -> Ingested:
@@ -101,6 +112,19 @@ def _note_report(delivery: Delivery, context: Context) -> None:
     agent, batch, came_at = delivery.caller.agent, delivery.decoded.batch, delivery.moments.came_at
     context.metrics.report(agent, batch, received_at=came_at)
     context.reports[agent.id] = {"id": agent.id, "last_report_at": came_at, "version": batch.status.version}
+
+
+def _watch_for_clones(delivery: Delivery, done: Ingested, context: Context) -> None:
+    """Compare the times of this run with the agent's others. Only of results that the agent's CLOCK_BOOTTIME dates."""
+    batch, came_at = delivery.decoded.batch, delivery.moments.came_at
+    ages = [taken.age_seconds for taken in done.plan.taken]
+    if done.repeated or not ages or batch.sent_boottime_seconds is None:
+        return
+    oldest, newest = came_at - timedelta(seconds=max(ages)), came_at - timedelta(seconds=min(ages))
+    run = Run(boot_id=batch.boot_id, oldest=oldest, newest=newest)
+    agent = delivery.caller.agent
+    if context.clones.note(agent.id, run, now=came_at):
+        context.metrics.set_duplicate(agent, duplicate=True)
 
 
 def _ack(delivery: Delivery, done: Ingested, context: Context) -> Ack:

@@ -13,17 +13,24 @@ from fastapi import Depends, Request
 from collector import auth
 from collector.admin import Applied
 from collector.api.readers import Readers
+from collector.auth import Credential, Keyhole, Scope
+from collector.clones import CloneWatch
 from collector.config import Settings
-from collector.errors import Refused
+from collector.errors import DatabaseUnavailable, Refused, SchemaBehind
 from collector.metrics import LiveMetrics
 from collector.registry import AgentRow, Registry, RegistryCache
-from collector.store.engine import AsyncEngine
+from collector.store.credentials import confirm_credential
+from collector.store.engine import AsyncEngine, run
 from collector.store.partitions import Partitions
 
 MAX_BATCHES_AT_ONCE: Final = 64
 """Each may hold 4 MiB inflated and a connection to the database."""
 MAX_BATCHES_OF_ONE_AGENT: Final = 4
 """Read or worked on at once: an agent has two lanes, and what it still holds open from before a broken connection."""
+MAX_ENROLMENTS_AT_ONCE: Final = 4
+"""A fleet that enrols takes so many connections to the database, and no more."""
+ROTATE_HEADER: Final = "Isochrone-Rotate"
+"""Stands in answers to an agent of which the operator wants a new credential."""
 TURN_SECONDS: Final = 5.0
 """How long a batch waits, unread, for another one of its agent."""
 
@@ -86,6 +93,12 @@ class Context:
     """By agent: when it last reported, until a job writes it down."""
     batches: Admission = field(default_factory=lambda: Admission(MAX_BATCHES_AT_ONCE))
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
+    enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE))
+    clones: CloneWatch = field(default_factory=CloneWatch)
+    admitted: set[str] = field(default_factory=set)
+    """Key ids that this process let in and did not see in a snapshot yet."""
+    confirmed: set[str] = field(default_factory=set)
+    """Rotated credentials whose first use was written down by this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +107,12 @@ class Caller:
 
     agent: AgentRow
     registry: Registry
+    credential: Credential
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with every answer to this agent."""
+        return {ROTATE_HEADER: "1"} if self.credential.rotate else {}
 
 
 def context_of(request: Request) -> Context:
@@ -104,24 +123,61 @@ def context_of(request: Request) -> Context:
 
 async def calling_agent(request: Request) -> Caller:
     """Return the agent whose credential the request bears; raise Refused. Reads nothing of the body."""
-    cache = context_of(request).registry
+    context = context_of(request)
     token = auth.bearer_token(request.headers.get("authorization"))
-    registry = await cache.get()
+    registry = await context.registry.get()
     key_id = auth.key_id_of(token)
     if key_id is not None and key_id not in registry.credentials:
-        registry = await cache.after_miss()
-    agent = registry.agents.get(auth.authenticate(token, registry.credentials))
+        # What came in here a moment ago is looked for at once; a flood of unknown keys has to wait.
+        fresh = key_id in context.admitted
+        registry = await (context.registry.newer_than(0.0) if fresh else context.registry.after_miss())
+        context.admitted.discard(key_id)
+    credential = auth.authenticate(token, registry.credentials)
+    agent = registry.agents.get(credential.agent_id)
     if agent is None:
         raise Refused("unauthorized", "This agent is no longer registered.")
-    return Caller(agent=agent, registry=registry)
+    if credential.unconfirmed:
+        await _confirm(context, credential)
+    return Caller(agent=agent, registry=registry, credential=credential)
 
 
-def may_read(request: Request) -> None:
-    """Raise Refused unless reading is open or the request bears the read token."""
-    settings = context_of(request).settings
-    auth.check_read_token(request.headers.get("authorization"), expected_sha256=settings.read_token_sha256)
+async def _confirm(context: Context, credential: Credential) -> None:
+    """Write down the first use of a rotated credential: before the answer that lets the agent drop the old one."""
+    if credential.key_id not in context.confirmed:
+        await run(context.engine, confirm_credential, credential.key_id)
+        context.confirmed.add(credential.key_id)
+
+
+async def may_read(request: Request) -> None:
+    """Raise Refused unless reading is open or the request bears a token for it."""
+    context = context_of(request)
+    _check(request, Scope.READ, await context.registry.get())
+
+
+async def may_scrape(request: Request) -> None:
+    """Do as `may_read`; before the database was ever there, memory holds nothing of anybody."""
+    context = context_of(request)
+    try:
+        registry = await context.registry.get()
+    except (DatabaseUnavailable, SchemaBehind):
+        registry = None
+    _check(request, Scope.READ, registry)
+
+
+async def may_administer(request: Request) -> None:
+    """Raise Refused unless the request bears an administrator's token, or nothing guards administration."""
+    context = context_of(request)
+    _check(request, Scope.ADMIN, await context.registry.get())
+
+
+def _check(request: Request, scope: Scope, registry: Registry | None) -> None:
+    tokens = () if registry is None else registry.rows.access_tokens
+    keyhole = Keyhole(file_sha256=context_of(request).settings.read_token_sha256, tokens=tokens)
+    auth.check_scope(request.headers.get("authorization"), scope, keyhole)
 
 
 Running = Annotated[Context, Depends(context_of)]
 Calling = Annotated[Caller, Depends(calling_agent)]
 Reading = Depends(may_read)
+Scraping = Depends(may_scrape)
+Administering = Depends(may_administer)

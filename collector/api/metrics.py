@@ -4,10 +4,10 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from collector.api.context import Reading, Running
+from collector.api.context import Running, Scraping
 from collector.metrics.live import CONTENT_TYPE
 
-router = APIRouter(tags=["reading"], dependencies=[Reading])
+router = APIRouter(tags=["reading"], dependencies=[Scraping])
 
 
 @router.get("/metrics")

@@ -3,10 +3,10 @@
 import msgspec
 from fastapi import APIRouter, Response
 
-from collector.api.context import Reading, Running
+from collector.api.context import Administering, Running
 from collector.errors import Refused
 
-router = APIRouter(tags=["operation"], dependencies=[Reading])
+router = APIRouter(tags=["operation"], dependencies=[Administering])
 
 
 @router.post("/-/reload")

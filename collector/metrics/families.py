@@ -140,6 +140,11 @@ class AgentFamilies:
             "isochrone_agent_expected_results_total", _AGENT, "Probes that the agent's schedule called for."
         )
         self.missed = _counter("isochrone_agent_missed_probes_total", _AGENT, "Probes that did not start when planned.")
+        self.duplicate = _gauge(
+            "isochrone_agent_duplicate_identity",
+            _AGENT,
+            "1 if two processes used the agent's credential at once within the last hour, else 0.",
+        )
 
 
 class IngestFamilies:

@@ -74,12 +74,17 @@ class LiveMetrics:
         self.agents.clock_offset.series(*labels).set((batch.sent_at - received_at).total_seconds())
         self.agents.expected.series(*labels).set(status.expected_results)
         self.agents.missed.series(*labels).set(status.missed_probes)
+        self.agents.duplicate.series(*labels)
         self._take_version(agent, status.version)
 
     def recall(self, agent: AgentRow, *, last_report_at: datetime, version: str | None) -> None:
         """Take over what a process before this one knew of an agent."""
         self.agents.last_report.series(*_agent_labels(agent)).set(last_report_at.timestamp())
         self._take_version(agent, version or "")
+
+    def set_duplicate(self, agent: AgentRow, *, duplicate: bool) -> None:
+        """Note whether two processes use the agent's credential."""
+        self.agents.duplicate.series(*_agent_labels(agent)).set(1 if duplicate else 0)
 
     def set_database_up(self, *, up: bool) -> None:
         """Note how the last use of the database went."""

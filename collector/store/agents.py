@@ -19,8 +19,10 @@ _INSERT_CREDENTIAL: Final = text(
 )
 _LIST_AGENTS: Final = text(
     "SELECT a.name AS agent, g.name AS agent_region, a.labels, a.created_at, a.last_report_at, a.version,"
-    " (SELECT count(*) FROM credential c WHERE c.agent_id = a.id AND c.revoked_at IS NULL) AS credentials"
-    " FROM agent a JOIN agent_region g ON g.id = a.agent_region_id ORDER BY a.name"
+    " (SELECT count(*) FROM credential c WHERE c.agent_id = a.id AND c.revoked_at IS NULL"
+    " AND (c.retires_at IS NULL OR c.retires_at > now())) AS credentials,"
+    " a.revoked_at, a.revoke_reason, a.clone_seen_at"
+    " FROM agent a JOIN agent_region g ON g.id = a.agent_region_id WHERE a.removed_at IS NULL ORDER BY a.name"
 )
 # Only forward: two collectors may write the same agent in any order.
 _REPORTED: Final = text(
@@ -39,7 +41,11 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True):
     last_report_at: datetime | None
     version: str | None
     credentials: int
-    """Those that were not revoked."""
+    """Those that are good: not revoked, not retired."""
+    revoked_at: datetime | None
+    revoke_reason: str | None
+    clone_seen_at: datetime | None
+    """When two processes last used its credential at once."""
 
 
 def ensure_region(connection: Connection, name: str) -> None:

@@ -7,11 +7,18 @@ from sqlalchemy import Connection, RowMapping, text
 from collector.auth import Credential
 from collector.registry import KNOWN_REVISIONS, AgentRow, EndpointRow, RegionRow, RevisionRow, Rows, TargetRow
 from collector.schema import CONNECTIONS
+from collector.store.tokens import load_access_tokens
 
 _REGIONS: Final = text("SELECT id, name, latitude, longitude, country, weight FROM agent_region ORDER BY id")
-_AGENTS: Final = text("SELECT id, name, agent_region_id, labels, created_at FROM agent ORDER BY id")
+_AGENTS: Final = text(
+    "SELECT id, name, agent_region_id, labels, created_at FROM agent WHERE removed_at IS NULL ORDER BY id"
+)
 _CREDENTIALS: Final = text(
-    "SELECT key_id, agent_id, secret_sha256, revoked_at IS NOT NULL AS revoked FROM credential ORDER BY key_id"
+    "SELECT c.key_id, c.agent_id, c.secret_sha256, coalesce(c.revoked_at, a.revoked_at) IS NOT NULL AS revoked,"
+    " c.replaces IS NOT NULL AND c.first_used_at IS NULL AS unconfirmed,"
+    " coalesce(a.rotate_asked_at > c.created_at, false) AS rotate"
+    " FROM credential c JOIN agent a ON a.id = c.agent_id"
+    " WHERE c.retires_at IS NULL OR c.retires_at > now() ORDER BY c.key_id"
 )
 _ENDPOINTS: Final = text(
     "SELECT id, name, url, provider, model, endpoint_region, latitude, longitude, simulated FROM endpoint ORDER BY id"
@@ -32,6 +39,7 @@ def load_rows(connection: Connection) -> Rows:
         regions=tuple(regions.values()),
         agents=tuple(_agent(row, regions) for row in connection.execute(_AGENTS).mappings()),
         credentials=tuple(Credential(**row) for row in connection.execute(_CREDENTIALS).mappings()),
+        access_tokens=load_access_tokens(connection),
         endpoints=tuple(EndpointRow(**row) for row in connection.execute(_ENDPOINTS).mappings()),
         targets=tuple(_target(row) for row in connection.execute(_TARGETS).mappings()),
         revisions=tuple(

@@ -7,10 +7,13 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
+from collector.api import enrolment
+from collector.api.context import ROTATE_HEADER
 from collector.api.problems import PROBLEMS
 from collector.api.summary import SummaryRow
 from collector.app import create_app
 from collector.config import Settings
+from collector.identity import Enrolled, Enrolment
 from collector.ingest import RejectReason
 from isochrone.batch import MAX_BODY_BYTES, MAX_INFLATED_BYTES, MAX_RESULTS, MEDIA_TYPE, Ack
 from tests.collecting import batch_of, inference_result, running_collector
@@ -19,6 +22,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 NOT_FOR_PEOPLE = {"/docs/oauth2-redirect"}
 """FastAPI's own, part of /docs."""
+
+ASKED = {
+    "calling_agent": "agent",
+    "joining": "join token",
+    "may_read": "reader",
+    "may_scrape": "reader",
+    "may_administer": "administrator",
+}
+"""Who may call, by the dependency of the route."""
 
 
 def section(heading: str) -> str:
@@ -60,7 +72,7 @@ def asked(route: Route) -> str:
     if not isinstance(route, APIRoute):
         return "anybody"
     names = {getattr(one.call, "__name__", "") for one in route.dependant.dependencies}  # codespell:ignore dependant
-    return "agent" if "calling_agent" in names else "reader" if "may_read" in names else "anybody"
+    return next((who for name, who in ASKED.items() if name in names), "anybody")
 
 
 def test_the_routes_stand_in_the_reference_and_no_other() -> None:
@@ -98,6 +110,13 @@ def test_the_bounds_of_a_batch_and_the_reasons_of_a_refusal_stand_in_the_referen
     assert f"{MAX_RESULTS} results" in said
     assert f"`{MEDIA_TYPE}`" in said
     assert all(f"`{reason.value}`" in said for reason in RejectReason if reason is not RejectReason.INVALID)
+
+
+def test_what_an_agent_says_when_it_joins_and_what_it_is_told_stand_in_the_reference() -> None:
+    assert words("POST /v1/agents/enroll") == [*Enrolment.__struct_fields__, "agent", "agent_region"]
+    assert set(Enrolled.__struct_fields__) == {"agent", "agent_region", "key_id"}
+    assert f"at most {enrolment.MAX_BYTES // 1024} KiB" in section("POST /v1/agents/enroll")
+    assert f"`{ROTATE_HEADER}: 1`" in section("GET and PUT /v1/agent/credential")
 
 
 def test_the_parameters_of_the_queries_stand_in_the_reference() -> None:

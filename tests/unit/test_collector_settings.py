@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.auth import check_read_token
+from collector.auth import Keyhole, Scope, check_scope
 from collector.config import Listen, load_settings
 from collector.errors import SettingsError
 
@@ -75,4 +75,4 @@ def test_every_read_token_that_is_taken_opens(tmp_path: Path, token: str) -> Non
     path = tmp_path / "file"
     path.write_text(f"{token}\n", encoding="utf-8")
     settings = load_settings({**URL, "ISOCHRONE_READ_TOKEN_FILE": str(path)})
-    check_read_token(f"Bearer {token}", expected_sha256=settings.read_token_sha256)
+    check_scope(f"Bearer {token}", Scope.READ, Keyhole(file_sha256=settings.read_token_sha256, tokens=()))

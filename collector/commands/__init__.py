@@ -1,0 +1,1 @@
+"""Groups of commands that are too long for `collector.cli`."""
