@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from isochrone.batch import ClockReading
+from tests.collecting import batch_of, inference_result, running_collector
 from tests.faults.clocks import Household
 
 pytestmark = pytest.mark.anyio
@@ -42,3 +44,11 @@ async def test_f53_a_batch_is_dated_by_the_middle_of_the_way(tmp_path: Path) -> 
     reckoned = house.far.came_at[-1].timestamp() - age - batch.clock.round_trip_seconds / 2
     assert abs(reckoned - started) <= batch.clock.error_seconds + 1e-3
     house.spool.close()
+
+
+async def test_f53_the_collector_takes_half_the_round_trip_off(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        clock = ClockReading(offset_seconds=0.0, error_seconds=5.0, round_trip_seconds=10.0, samples=1)
+        await collector.send(batch_of([inference_result(0)], clock=clock))
+        ((age,),) = collector.rows("SELECT extract(epoch FROM received_at - started_at)::float8 FROM v_result")
+    assert age == pytest.approx(5, abs=1)
