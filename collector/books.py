@@ -51,6 +51,7 @@ def _runs(batch: Batch, brought: Brought) -> tuple[Run, ...]:
 
 def _report(batch: Batch, brought: Brought, receipt: Receipt) -> Report:
     status, clock = batch.status, batch.clock
+    queued = max(0, status.queued_results - brought.stored - brought.refused)
     return Report(
         agent_id=receipt.agent_id,
         received_at=receipt.received_at,
@@ -58,8 +59,8 @@ def _report(batch: Batch, brought: Brought, receipt: Receipt) -> Report:
         version=status.version,
         config_revision=status.config_revision,
         flush_seconds=receipt.flush_seconds,
-        queued_results=max(0, status.queued_results - brought.stored - brought.refused),
-        oldest_queued_seconds=status.oldest_queued_seconds,
+        queued_results=queued,
+        oldest_queued_seconds=status.oldest_queued_seconds if queued else None,
         expected_results=status.expected_results,
         missed_probes=status.missed_probes,
         clock_offset_seconds=None if clock is None else clock.offset_seconds,

@@ -92,6 +92,13 @@ async def test_an_agent_that_never_reported_is_silent_and_tells_nothing(database
     assert (found["queued_results"], found["clock_offset_seconds"], found["config_revision"]) == (None, None, None)
 
 
+async def test_an_agent_that_just_brought_all_that_waited_is_ok(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch([0, 1], told(queued_results=2, recorded_results=2, oldest_queued_seconds=9_000.0)))
+        found = await row(collector)
+    assert (found["state"], found["queued_results"], found["oldest_queued_seconds"]) == ("ok", 0, None)
+
+
 async def test_an_agent_whose_results_wait_for_long_is_late_though_it_reports(database_url: str) -> None:
     async with running_collector(database_url) as collector:
         await collector.send(batch([], told(queued_results=9, oldest_queued_seconds=301.0)))
