@@ -3,15 +3,19 @@
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from agent.transport import CollectorClient
 from collector import admin
 from collector.app import _fold_runs, _show_fleet
 from isochrone.batch import AgentStatus, Batch, ClockReading, DropReason
 from tests.collecting import AGENT, Collector, batch_of, boottime, inference_result, rtt_result, running_collector
+from tests.delivery import spool_in
+from tests.faults.clocks import SetClock, measured, sender_of
 
 pytestmark = pytest.mark.anyio
 
@@ -276,3 +280,23 @@ async def test_parallel_batches_of_one_agent_leave_books_that_balance(database_u
                 assert (await collector.send(one)).status_code == 200
         books = collector.rows("SELECT recorded, received FROM agent_run ORDER BY boot_id")
     assert books == [(32, 16), (30, 16)]
+
+
+async def test_a_segment_that_somebody_removed_is_an_unexplained_loss(database_url: str, tmp_path: Path) -> None:
+    clock = SetClock()
+    spool = spool_in(tmp_path / "spool", clock=clock)
+    for _ in range(3):
+        spool.record(measured(clock))
+        spool.record(measured(clock))
+        spool.flush()
+    middle = spool.waiting()[1].path
+    spool.close()
+    middle.unlink()
+    spool = spool_in(tmp_path / "spool", clock=clock)
+    async with running_collector(database_url) as collector:
+        client = CollectorClient(str(collector.client.base_url))
+        await sender_of(spool, client, clock, token=collector.token).send_once_each()
+        await client.close()
+        spool.close()
+        assert await unexplained(collector) == 2
+        assert (await row(collector))["lost_results"] == {}
