@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, RowMapping, text
 
+from collector.store.reports import MAX_TOTAL
+
 _LIST: Final = text(
     "SELECT a.id, a.name AS agent, g.name AS agent_region, a.labels, a.created_at,"
     " greatest(a.last_report_at, p.received_at) AS last_report_at, coalesce(p.version, a.version) AS version,"
@@ -18,7 +20,7 @@ _LIST: Final = text(
     " FROM credential GROUP BY agent_id) c ON c.agent_id = a.id ORDER BY a.name"
 )
 _LOST: Final = text(
-    "SELECT agent_id, reason, sum(lost::bigint)::bigint AS lost"
+    "SELECT agent_id, reason, least(sum(lost::numeric), :most)::bigint AS lost"
     " FROM agent_run, jsonb_each_text(dropped_by_reason) AS told (reason, lost) GROUP BY agent_id, reason"
 )
 _RECEIVED: Final = text(
@@ -27,19 +29,25 @@ _RECEIVED: Final = text(
 )
 # What is folded keeps the sums right: a run may tell of losses among the results of one before it.
 _FOLD: Final = text(
-    "WITH old AS (DELETE FROM agent_run r USING agent_report p WHERE p.agent_id = r.agent_id AND p.boot_id <> r.boot_id"
-    " AND r.last_received_at < :before AND r.boot_id <> :folded RETURNING r.*),"
+    "WITH placed AS (SELECT agent_id, boot_id, last_received_at, row_number() OVER"
+    " (PARTITION BY agent_id ORDER BY last_received_at DESC) AS place FROM agent_run WHERE boot_id <> :folded),"
+    " old AS (DELETE FROM agent_run r USING placed s, agent_report p WHERE (s.agent_id, s.boot_id) = (r.agent_id,"
+    " r.boot_id) AND p.agent_id = r.agent_id AND p.boot_id <> r.boot_id"
+    " AND (s.last_received_at < :before OR s.place > :runs) RETURNING r.*),"
     " reasons AS (SELECT agent_id, jsonb_object_agg(reason, lost) AS lost FROM (SELECT agent_id, reason,"
-    " sum(lost::bigint) AS lost FROM (SELECT * FROM old UNION ALL SELECT * FROM agent_run WHERE boot_id = :folded"
-    " AND agent_id IN (SELECT agent_id FROM old)) r, jsonb_each_text(r.dropped_by_reason) AS told (reason, lost)"
-    " GROUP BY agent_id, reason) sums GROUP BY agent_id)"
-    " INSERT INTO agent_run AS r SELECT o.agent_id, :folded, max(o.last_received_at), sum(o.recorded)::bigint,"
-    " sum(o.received)::bigint, sum(o.dropped)::bigint, coalesce((SELECT lost FROM reasons q"
+    " least(sum(lost::numeric), :most) AS lost FROM (SELECT * FROM old UNION ALL SELECT * FROM agent_run"
+    " WHERE boot_id = :folded AND agent_id IN (SELECT agent_id FROM old)) r,"
+    " jsonb_each_text(r.dropped_by_reason) AS told (reason, lost) GROUP BY agent_id, reason) sums GROUP BY agent_id)"
+    " INSERT INTO agent_run AS r SELECT o.agent_id, :folded, max(o.last_received_at),"
+    " least(sum(o.recorded), :most)::bigint, least(sum(o.received), :most)::bigint,"
+    " least(sum(o.dropped), :most)::bigint, coalesce((SELECT lost FROM reasons q"
     " WHERE q.agent_id = o.agent_id), '{}') FROM old o GROUP BY o.agent_id"
     " ON CONFLICT (agent_id, boot_id) DO UPDATE SET last_received_at = excluded.last_received_at,"
-    " recorded = r.recorded + excluded.recorded, received = r.received + excluded.received,"
-    " dropped = r.dropped + excluded.dropped, dropped_by_reason = excluded.dropped_by_reason"
+    " recorded = least(r.recorded + excluded.recorded, :most), received = least(r.received + excluded.received, :most),"
+    " dropped = least(r.dropped + excluded.dropped, :most), dropped_by_reason = excluded.dropped_by_reason"
 )
+KEPT_RUNS: Final = 1_000
+"""Runs of one agent that are kept apart: who claims a new one with each batch must not make the others wait."""
 FOLDED: Final = "00000000-0000-0000-0000-000000000000"
 """Stands for all runs that are long over."""
 
@@ -80,7 +88,7 @@ class AgentFacts(msgspec.Struct, frozen=True, kw_only=True):
 def list_facts(connection: Connection) -> list[AgentFacts]:
     """Return what is known of every agent, by name."""
     lost: dict[int, dict[str, int]] = {}
-    for row in connection.execute(_LOST).mappings():
+    for row in connection.execute(_LOST, {"most": MAX_TOTAL}).mappings():
         lost.setdefault(row["agent_id"], {})[row["reason"]] = row["lost"]
     return [_facts(row, lost) for row in connection.execute(_LIST).mappings()]
 
@@ -92,8 +100,9 @@ def count_received(connection: Connection, *, since: datetime, until: datetime) 
 
 
 def fold_runs(connection: Connection, *, before: datetime) -> None:
-    """Add up the books of runs that brought nothing since `before` in one row for each agent."""
-    connection.execute(_FOLD, {"before": before, "folded": FOLDED})
+    """Add up the books of runs that brought nothing since `before`, and of too many, in one row for each agent."""
+    values = {"before": before, "folded": FOLDED, "runs": KEPT_RUNS, "most": MAX_TOTAL}
+    connection.execute(_FOLD, values)
 
 
 def _facts(row: RowMapping, lost: Mapping[int, dict[str, int]]) -> AgentFacts:

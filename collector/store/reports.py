@@ -31,8 +31,8 @@ _REPORT: Final = (
     " %(clock_offset_seconds)s, %(clock_error_seconds)s, b.left_over,"
     " CASE WHEN b.left_over > 0 THEN %(received_at)s::timestamptz END"
     " FROM (SELECT CASE WHEN %(balances)s THEN"
-    " least(sum(recorded - received - dropped), 9007199254740992)::bigint - %(queued_results)s - %(refused_results)s"
-    " END AS left_over"
+    " greatest(least(sum(recorded - received - dropped), 2^53), -2^53)::bigint"
+    " - %(queued_results)s - %(refused_results)s END AS left_over"
     " FROM agent_run WHERE agent_id = %(agent_id)s) b"
     " ON CONFLICT (agent_id) DO UPDATE SET received_at = excluded.received_at, boot_id = excluded.boot_id,"
     " version = excluded.version, config_revision = excluded.config_revision, flush_seconds = excluded.flush_seconds,"
@@ -46,7 +46,7 @@ _REPORT: Final = (
 
 
 MAX_TOTAL: Final = 2**53
-"""Larger totals are nonsense; of these, thousands can be summed without an overflow."""
+"""Larger totals are nonsense, and are kept as this."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +100,7 @@ async def note_word(cursor: psycopg.AsyncCursor, word: Word) -> None:
 
 
 def _run_values(report: Report, run: Run) -> Sequence[object]:
-    dropped = run.dropped_by_reason
+    dropped = {reason: min(count, MAX_TOTAL) for reason, count in run.dropped_by_reason.items()}
     names = msgspec.json.encode(dropped).decode()
     total = min(sum(dropped.values()), MAX_TOTAL)
     recorded = min(run.recorded, MAX_TOTAL)

@@ -12,6 +12,7 @@ import pytest
 from agent.transport import CollectorClient
 from collector import admin
 from collector.app import _fold_runs, _show_fleet
+from collector.store import fleet as store_fleet
 from isochrone.batch import AgentStatus, Batch, ClockReading, DropReason
 from tests.collecting import AGENT, Collector, batch_of, boottime, inference_result, rtt_result, running_collector
 from tests.delivery import spool_in
@@ -199,11 +200,31 @@ async def test_an_agent_of_an_earlier_release_tells_too_little_for_books(databas
 async def test_totals_beyond_reason_break_no_books_but_the_agents_own(database_url: str) -> None:
     async with running_collector(database_url) as collector:
         huge = dict.fromkeys(DropReason, 2**62)
-        status = told(recorded_results=2**62, dropped_results=huge, expected_results=2**62)
-        for run in (RUN, NEXT_RUN, UUID(int=3)):
+        for number in range(1, 7):
+            run = UUID(int=number)
+            status = told(run, recorded_results=2**62, dropped_results=huge, expected_results=2**62)
             answer = await collector.send(batch([2**62], status, run=run))
             assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
         assert (await row(collector))["state"] == "ok"
+        pass_time(collector, 40 * 86_400)
+        for _ in range(3):
+            await _fold_runs(collector.context)
+        assert (await row(collector))["lost_results"] == {reason.value: 2**53 for reason in DropReason}
+        assert (await collector.send(batch([1], told(UUID(int=9))))).status_code == 200
+
+
+async def test_an_agent_that_claims_a_new_run_with_each_batch_does_not_fill_the_books(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_fleet, "KEPT_RUNS", 3)
+    async with running_collector(database_url) as collector:
+        for number in range(1, 9):
+            run = UUID(int=number)
+            await collector.send(batch([0, 2], told(run, recorded_results=3), run=run))
+        await _fold_runs(collector.context)
+        books = collector.rows("SELECT boot_id, recorded, received FROM agent_run ORDER BY boot_id")
+        assert await unexplained(collector) == 8
+    assert books == [(UUID(int=0), 15, 10), *((UUID(int=number), 3, 2) for number in (6, 7, 8))]
 
 
 async def test_runs_long_over_are_added_up_and_the_books_stay_as_they_were(database_url: str) -> None:
