@@ -96,6 +96,9 @@ class LiveMetrics:
         counts = dict.fromkeys(AgentState, 0)
         for row in rows:
             counts[row.state] += 1
+            if row.last_report_at is not None:  # it may have come to another collector
+                last_report = self.agents.last_report.series(row.agent, row.agent_region)
+                last_report.set(max(last_report.value, row.last_report_at.timestamp()))
             if row.unexplained_lost_results is not None:
                 self.fleet.unexplained.series(row.agent, row.agent_region).set(row.unexplained_lost_results)
         self.fleet.unexplained.sweep()

@@ -321,3 +321,14 @@ async def test_a_segment_that_somebody_removed_is_an_unexplained_loss(database_u
         spool.close()
         assert await unexplained(collector) == 2
         assert (await row(collector))["lost_results"] == {}
+
+
+async def test_a_report_to_one_collector_is_seen_by_the_metrics_of_another(database_url: str) -> None:
+    async with running_collector(database_url) as here, running_collector(database_url) as there:
+        await here.send(batch([0], told(recorded_results=1)))
+        await _show_fleet(there.context)
+        metrics = (await there.client.get("/metrics")).text
+        ((reported,),) = here.rows("SELECT extract(epoch FROM received_at)::float8 FROM agent_report")
+    (said,) = [line for line in metrics.splitlines() if line.startswith("isochrone_agent_last_report_timestamp")]
+    assert float(said.split()[-1]) == pytest.approx(reported, abs=0.001)
+    assert 'isochrone_agents{state="ok"} 1\n' in metrics
