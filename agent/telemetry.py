@@ -12,14 +12,30 @@ from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
 from typing import Final, TextIO
+from uuid import UUID
+
+import msgspec
 
 from isochrone.batch import AgentStatus, DropReason
+from isochrone.names import MAX_SECONDS
 
 LOG: Final = logging.getLogger("isochrone")
 """The agent's log."""
 
 _SECRET_FORMS: Final = re.compile(r"\b(iso[aejt]_|sk-)[A-Za-z0-9_-]{6,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
 _HIDDEN: Final = "[hidden]"
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What a spool says of itself at one moment."""
+
+    boot_id: UUID
+    """This run of the agent's process."""
+    recorded_results: int
+    """Numbers given by this run."""
+    queued_results: int
+    oldest_seconds: float | None
+    """Age of the oldest result that waits; None when none does."""
 
 
 class Telemetry:
@@ -43,12 +59,16 @@ class Telemetry:
         """Results lost so far, by reason."""
         return dict(self._dropped)
 
-    def status(self, queued_results: int) -> AgentStatus:
+    def status(self, waiting: Waiting) -> AgentStatus:
         """Return the agent's word on itself, as it goes with every batch. For the event loop."""
         self.before_status()
+        oldest = waiting.oldest_seconds
         return AgentStatus(
             version=package_version(),
-            queued_results=queued_results,
+            queued_results=waiting.queued_results,
+            boot_id=waiting.boot_id,
+            recorded_results=waiting.recorded_results,
+            oldest_queued_seconds=None if oldest is None else min(max(0.0, round(oldest, 3)), MAX_SECONDS),
             expected_results=self.expected_results,
             missed_probes=self.missed_probes,
             dropped_results=self.dropped,

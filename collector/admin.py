@@ -8,10 +8,12 @@ import msgspec
 
 from collector.auth import new_credential
 from collector.errors import NameTaken, SettingsError, TargetsRefused
-from collector.registry import items_of
+from collector.fleet import FleetRow, View, overview
+from collector.registry import Registry, items_of
 from collector.store import agents, migration, targets
-from collector.store.agents import AgentEntry
 from collector.store.engine import Connection, admin_transaction
+from collector.store.fleet import count_received, list_facts
+from collector.store.registry import load_rows
 from isochrone.config import Targets, decode_targets, encode_config
 from isochrone.configfile import ConfigFileError, load_targets
 from isochrone.names import check_name, printable
@@ -106,10 +108,12 @@ def add_agent(
     return credential.token
 
 
-def list_agents(database_url: str) -> list[AgentEntry]:
-    """Return all agents by name; raise DatabaseUnavailable."""
+def list_agents(database_url: str, view: View) -> list[FleetRow]:
+    """Return how every agent stands, by name; raise DatabaseUnavailable."""
     with admin_transaction(database_url) as connection:
-        return agents.list_agents(connection)
+        registry = Registry(load_rows(connection))
+        received = count_received(connection, since=view.since, until=view.now)
+        return overview(list_facts(connection), registry, received, view=view)
 
 
 def _check_names(name: str, region: str) -> None:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Final
 
@@ -23,6 +23,7 @@ from collector.api.readers import Readers
 from collector.clones import FORGET
 from collector.config import Settings
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
+from collector.fleet import Share, View, row_of
 from collector.jobs import Job
 from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
@@ -30,12 +31,17 @@ from collector.store import migration
 from collector.store.agents import list_agents, record_reports
 from collector.store.credentials import clones_since, record_clone
 from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
+from collector.store.fleet import fold_runs, list_facts
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
 
 REGISTRY_SECONDS: Final = 10.0
 PARTITIONS_SECONDS: Final = 60.0
 REPORTS_SECONDS: Final = 15.0
+FLEET_SECONDS: Final = 15.0
+FOLD_SECONDS: Final = 3_600.0
+KEPT_RUN_DAYS: Final = 30
+"""How long the books of a run that is over stay apart: longer than any agent keeps its results."""
 RETRY_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 5
 """For requests under way when the collector is told to stop."""
@@ -150,6 +156,8 @@ def _jobs(context: Context) -> list[Job]:
         Job(name="partitions", seconds=PARTITIONS_SECONDS, work=make_partitions),
         Job(name="reports", seconds=REPORTS_SECONDS, work=lambda: _write_reports(context)),
         Job(name="clones", seconds=REPORTS_SECONDS, work=lambda: _write_clones(context)),
+        Job(name="fleet", seconds=FLEET_SECONDS, work=lambda: _show_fleet(context)),
+        Job(name="fold", seconds=FOLD_SECONDS, work=lambda: _fold_runs(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=_once(lambda: _recall(context))),
         *_targets_job(context),
     ]
@@ -183,6 +191,17 @@ async def _recall(context: Context) -> None:
         agent = by_name.get(entry.agent)
         if agent is not None and agent.id not in context.reports and entry.last_report_at is not None:
             context.metrics.recall(agent, last_report_at=entry.last_report_at, version=entry.version)
+
+
+async def _show_fleet(context: Context) -> None:
+    settings = context.settings
+    view = View(now=context.utc_now(), late_seconds=settings.late_seconds, flush_seconds=settings.flush_seconds)
+    facts = await run(context.engine, list_facts)
+    context.metrics.show_fleet(row_of(one, Share(), view) for one in facts)
+
+
+async def _fold_runs(context: Context) -> None:
+    await run(context.engine, fold_runs, before=context.utc_now() - timedelta(days=KEPT_RUN_DAYS))
 
 
 async def _write_reports(context: Context) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -15,17 +16,20 @@ from rich.console import Console
 from rich.table import Table
 
 from collector import admin, app, up
+from collector.api.summary import MAX_WINDOW_SECONDS
 from collector.commands import identity
 from collector.commands.identity import labels_of
 from collector.config import database_url, load_settings
 from collector.errors import CollectorError, SettingsError, TargetsRefused
+from collector.fleet import DEFAULT_WINDOW_SECONDS, View
+from collector.fleettable import agent_cells
 from collector.registry import items_of
 from isochrone.config import Selector, Targets, enc_hook
-from isochrone.durations import format_duration
+from isochrone.durations import format_duration, parse_duration
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-_WHOLE: Final = frozenset({"agent", "endpoint", "module", "prober", "interval"})
+_WHOLE: Final = frozenset({"agent", "state", "endpoint", "module", "prober", "interval"})
 """Columns whose words stay in one piece."""
 PIPED_COLUMNS: Final = 200
 """Width of tables that go to a file or a pipe."""
@@ -93,7 +97,10 @@ def _add_agents(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add.add_argument("--region", required=True, metavar="REGION", help="where it stands: the name of a region")
     add.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="may be given several times")
     add.add_argument("--credential-file", required=True, type=Path, metavar="FILE", help="created with mode 0600")
-    listing = _command(actions, "list", _agents_list, text="print the registered agents")
+    listing = _command(actions, "list", _agents_list, text="print the registered agents and how they are")
+    listing.add_argument(
+        "--window", type=_window, default=DEFAULT_WINDOW_SECONDS, metavar="DURATION", help="of coverage (default: 1h)"
+    )
     for action in (add, listing):
         action.add_argument("--json", action="store_true", help="print JSON")
     identity.add_agent_actions(actions)
@@ -184,15 +191,20 @@ def _report_added(options: argparse.Namespace) -> None:
 
 
 def _agents_list(options: argparse.Namespace) -> int:
-    entries = admin.list_agents(database_url(os.environ))
+    settings = load_settings(os.environ)
+    view = View(
+        now=datetime.now(UTC),
+        window_seconds=options.window,
+        late_seconds=settings.late_seconds,
+        flush_seconds=settings.flush_seconds,
+    )
+    rows = admin.list_agents(settings.database_url, view)
     if options.json:
-        _print_json(entries)
+        _print_json(rows)
         return 0
-    table = _table("agent", "region", "labels", "last report", "version", "credentials")
-    for e in entries:
-        labels = " ".join(f"{key}={value}" for key, value in e.labels.items())
-        last = "never" if e.last_report_at is None else e.last_report_at.isoformat(timespec="seconds")
-        table.add_row(e.agent, e.agent_region, labels, last, e.version or "", str(e.credentials))
+    table = _table("agent", "region", "state", "last report", "version", "config", "queue", "lost", "clock", "coverage")
+    for row in rows:
+        table.add_row(*agent_cells(row, view.now))
     _console().print(table)
     return 0
 
@@ -203,6 +215,16 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     return table
+
+
+def _window(words: str) -> float:
+    try:
+        seconds = parse_duration(words)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+    if not 1 <= seconds <= MAX_WINDOW_SECONDS:
+        raise argparse.ArgumentTypeError(f"{words!r} is not between 1s and 31d")
+    return seconds
 
 
 def _console() -> Console:

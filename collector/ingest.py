@@ -13,10 +13,12 @@ import msgspec
 from msgspec.structs import astuple
 
 from collector import schema
+from collector.books import Brought, Receipt, word_of
 from collector.errors import DatabaseUnavailable
 from collector.registry import AgentRow, Known
 from collector.store.engine import AsyncEngine
 from collector.store.partitions import Partitions
+from collector.store.reports import Word
 from collector.store.results import (
     LedgerRow,
     MissingPartition,
@@ -102,9 +104,8 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger keeps of a batch beside its counts."""
 
-    agent_id: int
     batch: Batch
-    received_at: datetime
+    receipt: Receipt
 
 
 class Ingested(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +164,7 @@ def plan_batch(decoded: Decoded, sender: Sender, *, moments: Moments, late_secon
     batch = decoded.batch
     plan = Plan(rows=[], taken=[], rejected=(), reasons={}, days=set())
     rejected = [_storable(one) for one in decoded.rejected]
-    age_of = _age_by(moments.came_at, batch.sent_boottime_seconds)
+    age_of = _age_by(moments.came_at, batch)
     row_of = _row_maker(moments, batch_id=batch.batch_id.bytes, boot_id=batch.boot_id.bytes, agent=sender.agent)
     refused_before = {one.index for one in rejected}
     indices = (index for index in range(len(batch.results) + len(rejected)) if index not in refused_before)
@@ -204,7 +205,7 @@ def without(plan: Plan, places: Collection[int]) -> Plan:
 
 
 async def _store(engine: AsyncEngine, plan: Plan, ledger: Ledger) -> Ingested:
-    repeated = await store_batch(engine, _ledger_row(ledger, plan), plan.rows)
+    repeated = await store_batch(engine, _ledger_row(ledger, plan), plan.rows, word=_word(ledger, plan))
     if repeated is not None:
         return _repeat(plan, repeated)
     return Ingested(plan=plan, accepted=len(plan.rows), duplicate=0, late=plan.late, rejected=plan.rejected)
@@ -212,14 +213,20 @@ async def _store(engine: AsyncEngine, plan: Plan, ledger: Ledger) -> Ingested:
 
 def _ledger_row(ledger: Ledger, plan: Plan) -> LedgerRow:
     return LedgerRow(
-        agent_id=ledger.agent_id,
+        agent_id=ledger.receipt.agent_id,
         batch_id=ledger.batch.batch_id,
         boot_id=ledger.batch.boot_id,
-        received_at=ledger.received_at,
+        received_at=ledger.receipt.received_at,
         accepted=len(plan.rows),
         late=plan.late,
         rejected=msgspec.json.encode(plan.rejected).decode() if plan.rejected else None,
     )
+
+
+def _word(ledger: Ledger, plan: Plan) -> Word:
+    numbers = [one.result.seq for one in plan.taken] + [one.seq for one in plan.rejected if one.seq is not None]
+    brought = Brought(stored=len(plan.rows), refused=len(plan.rejected), recorded=max(numbers, default=-1) + 1)
+    return word_of(ledger.batch, brought, ledger.receipt)
 
 
 def _repeat(plan: Plan, repeated: Repeated) -> Ingested:
@@ -227,11 +234,18 @@ def _repeat(plan: Plan, repeated: Repeated) -> Ingested:
     return Ingested(plan=plan, accepted=0, duplicate=repeated.accepted, late=0, rejected=rejected, repeated=True)
 
 
-def _age_by(came_at: datetime, sent_boottime: float | None) -> Callable[[Result], float]:
-    """Return how to tell a result's age: by the agent's CLOCK_BOOTTIME where it holds, else by its wall clock."""
+def _age_by(came_at: datetime, batch: Batch) -> Callable[[Result], float]:
+    """Return how to tell a result's age at `came_at`.
+
+    By the agent's CLOCK_BOOTTIME where it holds: its age at the sending, and the way here, taken as half the best round
+    trip. Else, for what an earlier start of the machine recorded, by its wall clock, less what that is wrong by.
+    """
+    sent_boottime, clock = batch.sent_boottime_seconds, batch.clock
     if sent_boottime is not None:
-        return lambda result: sent_boottime - result.started_boottime_seconds
-    return lambda result: (came_at - result.started_at).total_seconds()
+        sent = sent_boottime + (0.0 if clock is None else clock.round_trip_seconds / 2)
+        return lambda result: sent - result.started_boottime_seconds
+    offset = 0.0 if clock is None else clock.offset_seconds
+    return lambda result: (came_at - result.started_at).total_seconds() + offset
 
 
 def _reason_against(result: Result, known: Known | None, age_seconds: float) -> RejectReason | None:

@@ -181,6 +181,37 @@ batch = Table(
     Index("ix_batch_received_at", "received_at", postgresql_using="brin"),
 )
 
+agent_run = Table(
+    "agent_run",  # the books of one run of an agent's process
+    metadata,
+    Column("agent_id", Integer, ForeignKey("agent.id", ondelete="CASCADE"), primary_key=True),
+    Column("boot_id", Uuid, primary_key=True),
+    _time("last_received_at"),
+    Column("recorded", BigInteger, nullable=False),  # numbers given, as far as they are known here
+    Column("received", BigInteger, nullable=False),  # results stored
+    Column("dropped", BigInteger, nullable=False),  # losses that the run told, of whichever run's results
+    Column("dropped_by_reason", JSONB, nullable=False),
+)
+
+agent_report = Table(
+    "agent_report",  # an agent's last word on itself
+    metadata,
+    Column("agent_id", Integer, ForeignKey("agent.id", ondelete="CASCADE"), primary_key=True),
+    _time("received_at"),
+    Column("boot_id", Uuid, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("config_revision", Integer),
+    Column("flush_seconds", Double, nullable=False),  # how often it was told to report
+    Column("queued_results", Integer, nullable=False),  # after this batch
+    Column("oldest_queued_seconds", Double),
+    Column("expected_results", BigInteger, nullable=False),
+    Column("missed_probes", BigInteger, nullable=False),
+    Column("clock_offset_seconds", Double),
+    Column("clock_error_seconds", Double),
+    Column("unaccounted", BigInteger),  # recorded, less received, told as lost, and waiting; NULL: it does not tell
+    _time("unaccounted_since", nullable=True),  # since when that is more than 0
+)
+
 
 def _seconds(*names: str) -> list["Column[object]"]:
     return [Column(name, REAL) for name in names]

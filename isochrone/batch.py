@@ -34,6 +34,19 @@ class DropReason(StrEnum):
     IO = "io"
 
 
+class ClockReading(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the agent's wall clock is from the collector's, from the times in earlier acknowledgements."""
+
+    offset_seconds: Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
+    """The agent's clock less the collector's, at the sending."""
+    error_seconds: Seconds
+    """`offset_seconds` is wrong by this much at most, however unequal the two ways are."""
+    round_trip_seconds: Annotated[float, msgspec.Meta(ge=0, le=60)]
+    """Round trip of the exchange that tells it, without the collector's own time."""
+    samples: Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+    """Exchanges that were compared."""
+
+
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The agent's word on itself. Totals count since the start of its process, so that a repeat does no harm."""
 
@@ -46,6 +59,12 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Probes that did not start because the agent was busy, stopped or asleep."""
     dropped_results: dict[DropReason, Total] = {}
     config_revision: Count | None = None
+    boot_id: UUID | None = None
+    """The run that says so: a batch may hold the results of an earlier one. None: an agent of an earlier release."""
+    recorded_results: Total | None = None
+    """Results that this run gave a number to, so that the last one's loss is seen too."""
+    oldest_queued_seconds: Seconds | None = None
+    """Age of the oldest result that waits; None when none does."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,6 +78,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The agent's wall clock."""
     sent_boottime_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None
     """CLOCK_BOOTTIME at the sending; None if the machine was started anew since the results were recorded."""
+    clock: ClockReading | None = None
+    """None before the first acknowledgement of this run."""
     status: AgentStatus
     agent: Name | None = None
     """Not needed: the credential says who sends. A name that is not the sender's refuses the batch."""
@@ -73,6 +94,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     boot_id: UUID
     sent_at: AwareTime
     sent_boottime_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None
+    clock: ClockReading | None = None
     status: AgentStatus
     agent: Name | None = None
     results: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_RESULTS)]

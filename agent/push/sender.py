@@ -6,17 +6,20 @@ committed. Everything else keeps it, and waits.
 
 import asyncio
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from agent.config import MAX_FLUSH_SECONDS, MIN_FLUSH_SECONDS
 from agent.errors import ConfigError, DeliveryError
 from agent.push.answer import Action, Answered, Verb, action
 from agent.push.backoff import Backoff
+from agent.push.offset import ClockOffset
 from agent.push.wait import Client, Timing
 from agent.segment import Segment, SegmentError
-from agent.spool import Sealed, Spool
+from agent.spool import Sealed, Spool, uuid7
 from agent.telemetry import LOG, Telemetry
 from isochrone.batch import MEDIA_TYPE, WIRE_VERSION, Ack, AgentStatus, Batch, DropReason
 from isochrone.names import printable
@@ -30,8 +33,22 @@ BACKLOG_PAUSE_SECONDS: Final = 2.0
 """Between two segments of the backlog: a returning fleet must not crowd out its own live results."""
 LIVE_FLUSHES: Final = 2
 """A segment sealed by this run within so many flushes is live."""
+IDLE_FLUSHES: Final = 0.5
+"""Without a result, a report is due at the flush: half of one covers how long the last answer took."""
+BLOCKED_FLUSHES: Final = 1.5
+"""Results that wait are about to be sealed; when none comes of it, the disk refuses them, and that is to be told."""
 _LOGGED_EVERY: Final = 10
 """Failures in a row between two lines of the log, after the first."""
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """Under which names a batch is sent."""
+
+    batch_id: UUID
+    boot_id: UUID
+    """The run that recorded the results."""
+    of_this_start: bool
+    """The machine was not started anew since."""
 
 
 class Sender:
@@ -60,6 +77,9 @@ class Sender:
         self.attempts: dict[UUID, int] = {}
         """How often each segment that waits was attempted."""
         self._failed_in_row = 0
+        self._offset = ClockOffset()
+        self._told_boottime_seconds = timing.clock.boottime_seconds()
+        """When the collector last acknowledged something."""
         self._flushed_boottime_seconds = timing.clock.boottime_seconds()
         self._wake = asyncio.Event()
 
@@ -85,7 +105,8 @@ class Sender:
         self._spool.keep_limits()
         chosen = self._choose()
         if chosen is None:
-            await self._timing.wait(self._wake, max(0.0, self._flush_seconds - self._since_flush()))
+            if await self._report_if_idle():
+                await self._timing.wait(self._wake, max(0.0, self._flush_seconds - self._since_flush()))
             return
         pause = await self.send(chosen)
         if pause is not None:
@@ -116,7 +137,28 @@ class Sender:
             return None
         except OSError as exc:
             return self._failed(Action(verb=Verb.RETRY, reason=f"{sealed.path.name}: {exc.strerror}"))
-        return await self._obey(await self._exchange(sealed, segment), sealed, segment)
+        envelope = Envelope(
+            batch_id=sealed.batch_id,
+            boot_id=segment.boot_id,
+            of_this_start=self._spool.is_of_this_machine_start(segment),
+        )
+        return await self._obey(await self._exchange(envelope, segment.payloads), sealed, segment)
+
+    async def _report_if_idle(self) -> bool:
+        """Send a batch without results when a flush passed without any: who is idle is not silent. False: it failed.
+
+        Its id is new each time: nothing is lost with it, so that it is never sent again.
+        """
+        flushes = IDLE_FLUSHES if self._spool.queued_results == 0 else BLOCKED_FLUSHES
+        if self._timing.clock.boottime_seconds() - self._told_boottime_seconds < flushes * self._flush_seconds:
+            return True
+        envelope = Envelope(batch_id=uuid7(self._timing.clock), boot_id=self._spool.boot_id, of_this_start=True)
+        done = await self._exchange(envelope, ())
+        if done.ack is None:
+            await self._back_off(self._failed(done))
+            return False
+        self._connected(done.ack)
+        return True
 
     async def _back_off(self, seconds: float) -> None:
         # A segment that is sealed meanwhile must not cut a backoff short: an event that nobody sets.
@@ -147,31 +189,38 @@ class Sender:
         now = self._timing.clock.boottime_seconds()
         return since is not None and now - since < LIVE_FLUSHES * self._flush_seconds
 
-    async def _exchange(self, sealed: Sealed, segment: Segment) -> Action:
+    async def _exchange(self, envelope: Envelope, payloads: Sequence[bytes]) -> Action:
+        clock = self._timing.clock
         try:
             token = self._credential()
-            status = self._telemetry.status(self._spool.queued_results)
-            body = await asyncio.to_thread(self._encode, sealed, segment, status)
+            status = self._telemetry.status(self._spool.state())
+            body = await asyncio.to_thread(self._encode, envelope, payloads, status)
+            sent = clock.boottime_seconds()
             answer = await self._client.request(
                 "POST", BATCHES_PATH, headers=_headers(token), body=body, max_response_bytes=MAX_ACK_BYTES
             )
+            received = clock.boottime_seconds()
         except (ConfigError, DeliveryError) as exc:
             return Action(verb=Verb.RETRY, reason=printable(str(exc)))
         answered = Answered(status=answer.status, headers=answer.headers, body=answer.body)
-        return action(answered, sealed.batch_id, now=self._timing.clock.utc_now())
+        done = action(answered, envelope.batch_id, now=clock.utc_now())
+        if done.ack is not None:
+            self._offset.take(done.ack, sent=sent, received=received)
+        return done
 
-    def _encode(self, sealed: Sealed, segment: Segment, status: AgentStatus) -> bytes:
-        current = self._spool.is_of_this_machine_start(segment)
+    def _encode(self, envelope: Envelope, payloads: Sequence[bytes], status: AgentStatus) -> bytes:
+        boottime_seconds, wall = self._timing.clock.boottime_seconds(), self._timing.clock.utc_now()
         batch = Batch(
             version=WIRE_VERSION,
-            batch_id=sealed.batch_id,
-            boot_id=segment.boot_id,
-            sent_at=self._timing.clock.utc_now(),
-            sent_boottime_seconds=self._timing.clock.boottime_seconds() if current else None,
+            batch_id=envelope.batch_id,
+            boot_id=envelope.boot_id,
+            sent_at=wall,
+            sent_boottime_seconds=boottime_seconds if envelope.of_this_start else None,
+            clock=self._offset.reading(wall=wall, boottime_seconds=boottime_seconds),
             status=status,
             results=(),
         )
-        return gzip.compress(encode_batch(batch, list(segment.payloads)), GZIP_LEVEL, mtime=0)
+        return gzip.compress(encode_batch(batch, list(payloads)), GZIP_LEVEL, mtime=0)
 
     async def _obey(self, done: Action, sealed: Sealed, segment: Segment) -> float | None:
         match done.verb:
@@ -205,6 +254,10 @@ class Sender:
             self._spool.reject(sealed.batch_id, lines)
         self._count_damage(sealed, segment)
         self._spool.acknowledge(sealed.batch_id)
+        self._connected(ack)
+
+    def _connected(self, ack: Ack) -> None:
+        self._told_boottime_seconds = self._timing.clock.boottime_seconds()
         self._backoff.acknowledged()
         if self._failed_in_row:
             LOG.info("push: the collector answers again")

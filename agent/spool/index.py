@@ -41,6 +41,11 @@ class SealedIndex:
             free = (segment for segment in self._sealed.values() if segment.batch_id != self._leased)
             return min(free, key=lambda segment: segment.born_boottime_seconds, default=None)
 
+    def born_first(self) -> float | None:
+        """Return when the oldest of all segments was begun (CLOCK_BOOTTIME); None without any."""
+        with self._lock:
+            return min((segment.born_boottime_seconds for segment in self._sealed.values()), default=None)
+
     @property
     def results(self) -> int:
         """Results in all segments."""

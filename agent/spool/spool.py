@@ -37,7 +37,7 @@ from agent.spool.index import SealedIndex
 from agent.spool.losses import Losses, write_losses
 from agent.spool.recovery import Recovery
 from agent.spool.writer import Writer
-from agent.telemetry import LOG, Telemetry
+from agent.telemetry import LOG, Telemetry, Waiting
 from isochrone.batch import MAX_RESULT_BYTES, MAX_RESULTS, DropReason
 from isochrone.result import Result
 from isochrone.wire import encode_result
@@ -157,6 +157,18 @@ class Spool:
         being_written = sum(sealing.results for sealing in list(self._sealing.values()))
         being_written += 0 if active is None else active.results
         return self._index.results + being_written + len(self._memory)
+
+    def state(self) -> Waiting:
+        """Return what waits now and what this run recorded, for the collector's books. For the event loop."""
+        born = [sealing.born_boottime_seconds for sealing in list(self._sealing.values())]
+        born += [] if self._active is None else [self._active.born_boottime_seconds]
+        born += [] if (oldest := self._index.born_first()) is None else [oldest]
+        return Waiting(
+            boot_id=self.boot_id,
+            recorded_results=self._next_seq,
+            queued_results=self.queued_results,
+            oldest_seconds=self._clock.boottime_seconds() - min(born) if born else None,
+        )
 
     def waiting(self) -> list[Sealed]:
         """Return the sealed segments, the newest first."""

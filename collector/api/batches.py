@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from collector.api.bodies import check_headers, inflate, read_body
 from collector.api.context import Caller, Calling, Context, Running
+from collector.books import Receipt
 from collector.clones import Run
 from collector.errors import DatabaseUnavailable, Refused
 from collector.ingest import Ingested, Ledger, Moments, Plan, RejectReason, Sender, ingest, plan_batch
@@ -100,11 +101,12 @@ def _plan_by(delivery: Delivery, registry: Registry, context: Context) -> Plan:
 
 
 async def _store(delivery: Delivery, plan: Plan, context: Context) -> Ingested:
-    ledger = Ledger(
+    receipt = Receipt(
         agent_id=delivery.caller.agent.id,
-        batch=delivery.decoded.batch,
         received_at=delivery.moments.received_at,
+        flush_seconds=context.settings.flush_seconds,
     )
+    ledger = Ledger(batch=delivery.decoded.batch, receipt=receipt)
     return await ingest(context.engine, context.partitions, plan=plan, ledger=ledger)
 
 

@@ -79,7 +79,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 @router.get("/v1/summary")
 async def get_summary(context: Running, window: Annotated[str, Query(max_length=20)] = "1h") -> Response:
     """Summarise the results that started in the last `window` (`15m`, `1h`, `1d`; at most 31 days)."""
-    seconds = _window_seconds(window)
+    seconds = window_seconds(window)
     until = context.utc_now()
     since = until - timedelta(seconds=seconds)
     registry = await context.registry.get()
@@ -216,7 +216,8 @@ def _coverage(probes: int, expected: float | None) -> float | None:
     return min(1.0, significant(probes / expected))
 
 
-def _window_seconds(text: str) -> float:
+def window_seconds(text: str) -> float:
+    """Return the seconds of a window that somebody asks for; raise Refused."""
     try:
         seconds = parse_duration(text)
     except ValueError as exc:

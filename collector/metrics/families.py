@@ -134,7 +134,13 @@ class AgentFamilies:
         self.clock_offset = _gauge(
             "isochrone_agent_clock_offset_seconds",
             _AGENT,
-            "Agent's wall clock less the collector's at the last batch; transport time included.",
+            "Agent's wall clock less the collector's, by the times of earlier exchanges.",
+        )
+        self.clock_error = _gauge(
+            "isochrone_agent_clock_error_seconds", _AGENT, "By how much the clock offset may be wrong."
+        )
+        self.oldest = _gauge(
+            "isochrone_agent_oldest_queued_seconds", _AGENT, "Age of the oldest result that waits in the agent's spool."
         )
         self.expected = _counter(
             "isochrone_agent_expected_results_total", _AGENT, "Probes that the agent's schedule called for."
@@ -145,6 +151,18 @@ class AgentFamilies:
             _AGENT,
             "1 if two processes used the agent's credential at once within the last hour, else 0.",
         )
+
+
+class FleetFamilies:
+    """How the fleet stands, read from the database: what reached any collector."""
+
+    def __init__(self) -> None:
+        self.unexplained = _gauge(
+            "isochrone_agent_unexplained_lost_results",
+            _AGENT,
+            "Results that the agent numbered, and that were neither stored, nor told as lost, nor are waiting.",
+        )
+        self.states = _gauge("isochrone_agents", ("state",), "Registered agents by state.")
 
 
 class IngestFamilies:

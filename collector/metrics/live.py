@@ -8,13 +8,23 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 
+from collector.fleet import AgentState, FleetRow
 from collector.ingest import Ingested, RejectReason
-from collector.metrics.families import AgentFamilies, InfoFamilies, IngestFamilies, ProbeFamilies, families_of
+from collector.metrics.families import (
+    AgentFamilies,
+    FleetFamilies,
+    InfoFamilies,
+    IngestFamilies,
+    ProbeFamilies,
+    families_of,
+)
 from collector.metrics.feeds import TargetFeed
 from collector.registry import AgentRow, Assigned, EndpointRow, RegionRow, Registry
 from isochrone.batch import Batch
 from isochrone.physics import great_circle_meters, rtt_floor_seconds
 
+FIRST_ERROR_SECONDS: Final = 30.0
+"""What the offset of a first batch may be wrong by: a request takes no longer."""
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -25,6 +35,7 @@ class LiveMetrics:
         self.probes = ProbeFamilies()
         self.info = InfoFamilies()
         self.agents = AgentFamilies()
+        self.fleet = FleetFamilies()
         self.ingest = IngestFamilies()
         self._feeds: dict[tuple[int, int], TargetFeed] = {}
         self._versions: dict[int, str] = {}
@@ -71,11 +82,29 @@ class LiveMetrics:
         self.agents.last_report.series(*labels).set(received_at.timestamp())
         self.agents.queued.series(*labels).set(status.queued_results)
         self.agents.dropped.series(*labels).set(sum(status.dropped_results.values()))
-        self.agents.clock_offset.series(*labels).set((batch.sent_at - received_at).total_seconds())
+        offset, error = _clock(batch, received_at)
+        self.agents.clock_offset.series(*labels).set(offset)
+        self.agents.clock_error.series(*labels).set(error)
+        self.agents.oldest.series(*labels).set(status.oldest_queued_seconds or 0.0)
         self.agents.expected.series(*labels).set(status.expected_results)
         self.agents.missed.series(*labels).set(status.missed_probes)
         self.agents.duplicate.series(*labels)
         self._take_version(agent, status.version)
+
+    def show_fleet(self, rows: Iterable[FleetRow]) -> None:
+        """Take over how every agent stands."""
+        self.fleet.unexplained.begin()
+        counts = dict.fromkeys(AgentState, 0)
+        for row in rows:
+            counts[row.state] += 1
+            if row.last_report_at is not None:  # it may have come to another collector
+                last_report = self.agents.last_report.series(row.agent, row.agent_region)
+                last_report.set(max(last_report.value, row.last_report_at.timestamp()))
+            if row.unexplained_lost_results is not None:
+                self.fleet.unexplained.series(row.agent, row.agent_region).set(row.unexplained_lost_results)
+        self.fleet.unexplained.sweep()
+        for state, count in counts.items():
+            self.fleet.states.series(state.value).set(count)
 
     def recall(self, agent: AgentRow, *, last_report_at: datetime, version: str | None) -> None:
         """Take over what a process before this one knew of an agent."""
@@ -92,7 +121,7 @@ class LiveMetrics:
 
     def render(self) -> bytes:
         """Return the whole exposition. Safe to call in a thread."""
-        families = families_of(self.probes, self.info, self.agents, self.ingest)
+        families = families_of(self.probes, self.info, self.agents, self.fleet, self.ingest)
         text = "".join(line for family in families for line in family.lines())
         return text.encode() + generate_latest(self._process)
 
@@ -143,6 +172,14 @@ def distance_meters(region: RegionRow, endpoint: EndpointRow) -> float | None:
     return great_circle_meters(
         region.latitude, region.longitude, latitude_b=endpoint.latitude, longitude_b=endpoint.longitude
     )
+
+
+def _clock(batch: Batch, received_at: datetime) -> tuple[float, float]:
+    """Return the offset of the agent's wall clock and its error; in a first batch the way here is all of the error."""
+    if batch.clock is not None:
+        return batch.clock.offset_seconds, batch.clock.error_seconds
+    apart = (batch.sent_at - received_at).total_seconds()
+    return apart, FIRST_ERROR_SECONDS
 
 
 def _agent_labels(agent: AgentRow) -> tuple[str, str]:

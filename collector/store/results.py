@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from collector.errors import CollectorError, DatabaseUnavailable
 from collector.schema import RESULT_COLUMNS, result
 from collector.store.engine import transaction
+from collector.store.reports import Word, note_word
 
 Row = tuple[object, ...]
 """One result in the order of `schema.RESULT_COLUMNS`; times and UUIDs in the forms that `_COPY_TYPES` wants."""
@@ -60,8 +61,8 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True):
     rejected: str | None
 
 
-async def store_batch(engine: AsyncEngine, ledger: LedgerRow, rows: Sequence[Row]) -> Repeated | None:
-    """Commit a batch; return what the ledger says when it is a repeat, None when it is new.
+async def store_batch(engine: AsyncEngine, ledger: LedgerRow, rows: Sequence[Row], *, word: Word) -> Repeated | None:
+    """Commit a batch and its agent's word; return what the ledger says when it is a repeat, None when it is new.
 
     Raise DatabaseUnavailable, MissingPartition when a day has no partition, and UnstorableRow when the database refuses
     a row for what is in it. Then nothing is stored.
@@ -70,9 +71,11 @@ async def store_batch(engine: AsyncEngine, ledger: LedgerRow, rows: Sequence[Row
         driver = await _driver(connection)
         async with driver.cursor() as cursor:
             if not await _insert(cursor, ledger):
+                await note_word(cursor, word.of_repeat())
                 return await _find(cursor, ledger)
             if rows:
                 await copy_rows(cursor, rows)
+            await note_word(cursor, word)
     return None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from isochrone.batch import Ack, AgentStatus, Batch, DropReason, Rejected
+from isochrone.batch import Ack, AgentStatus, Batch, ClockReading, DropReason, Rejected
 from isochrone.config import (
     AgentConfig,
     ApiKey,
@@ -250,6 +250,23 @@ NEWER_AGENT_BATCH: Final = Batch(
             tokens=Tokens(source=TokenSource.ARRIVALS, output=9),
         ),
     ),
+)
+
+IDLE_BATCH: Final = Batch(
+    version=1,
+    batch_id=_batch_id(6),
+    boot_id=BOOT_ID,
+    sent_at=SENT_AT,
+    sent_boottime_seconds=86410.25,
+    clock=ClockReading(offset_seconds=-2.5, error_seconds=0.0215, round_trip_seconds=0.04, samples=30),
+    status=AgentStatus(
+        version="0.2.0",
+        queued_results=3,
+        boot_id=BOOT_ID,
+        recorded_results=120,
+        oldest_queued_seconds=12.5,
+    ),
+    results=(),
 )
 
 ACK: Final = Ack(

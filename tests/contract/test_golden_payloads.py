@@ -16,6 +16,7 @@ BATCHES = {
     "batch_inference": examples.INFERENCE_BATCH,
     "batch_server_timing": examples.SERVER_TIMING_BATCH,
     "batch_failure": examples.FAILURE_BATCH,
+    "batch_idle": examples.IDLE_BATCH,
     "batch_newer_agent": examples.NEWER_AGENT_BATCH,
 }
 SAME_BOTH_WAYS = [name for name in BATCHES if name != "batch_newer_agent"]

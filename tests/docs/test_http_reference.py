@@ -13,6 +13,7 @@ from collector.api.problems import PROBLEMS
 from collector.api.summary import SummaryRow
 from collector.app import create_app
 from collector.config import Settings
+from collector.fleet import AgentState, AgentWarning, FleetRow
 from collector.identity import Enrolled, Enrolment
 from collector.ingest import RejectReason
 from isochrone.batch import MAX_BODY_BYTES, MAX_INFLATED_BYTES, MAX_RESULTS, MEDIA_TYPE, Ack
@@ -99,6 +100,15 @@ def test_the_fields_of_a_summary_row_stand_in_the_reference_and_no_other() -> No
     assert sorted(words("GET /v1/summary")) == sorted(SummaryRow.__struct_fields__)
 
 
+def test_the_fields_of_an_agent_its_states_and_warnings_stand_in_the_reference_and_no_other() -> None:
+    parameters = {"window"}
+    states = {state.value for state in AgentState}
+    said = set(words("GET /v1/agents")) - parameters
+    assert said - states == set(FleetRow.__struct_fields__)
+    assert states <= said
+    assert all(f"`{warning.value}`" in section("GET /v1/agents") for warning in AgentWarning)
+
+
 def test_the_fields_of_an_acknowledgement_stand_in_the_reference_in_their_order() -> None:
     assert words("POST /v1/batches") == list(Ack.__struct_fields__)
 
@@ -121,7 +131,11 @@ def test_what_an_agent_says_when_it_joins_and_what_it_is_told_stand_in_the_refer
 
 def test_the_parameters_of_the_queries_stand_in_the_reference() -> None:
     routes = app_routes()
-    for call, heading in (("GET /v1/results", "GET /v1/results"), ("GET /v1/summary", "GET /v1/summary")):
+    for call, heading in (
+        ("GET /v1/results", "GET /v1/results"),
+        ("GET /v1/summary", "GET /v1/summary"),
+        ("GET /v1/agents", "GET /v1/agents"),
+    ):
         route = routes[call]
         assert isinstance(route, APIRoute)
         for parameter in route.dependant.query_params:  # codespell:ignore dependant

@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+from collector.fleet import AgentState
 from collector.ingest import RejectReason
 from collector.metrics.families import (
     AgentFamilies,
+    FleetFamilies,
     InfoFamilies,
     IngestFamilies,
     ProbeFamilies,
@@ -15,9 +17,8 @@ from collector.metrics.feeds import COMPONENTS, PHASES, TOKEN_TYPES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-FAMILIES = {
-    family.name: family for family in families_of(ProbeFamilies(), InfoFamilies(), AgentFamilies(), IngestFamilies())
-}
+GROUPS = (ProbeFamilies(), InfoFamilies(), AgentFamilies(), FleetFamilies(), IngestFamilies())
+FAMILIES = {family.name: family for family in families_of(*GROUPS)}
 ROWS = {
     cells[0].strip(" `"): cells
     for line in re.findall(r"^\| `.*\|$", TEXT, flags=re.MULTILINE)
@@ -41,6 +42,7 @@ def test_the_values_of_closed_labels_stand_in_the_row_of_their_metric() -> None:
         "isochrone_latency_component_seconds": COMPONENTS,
         "isochrone_probe_tokens_total": TOKEN_TYPES,
         "isochrone_ingest_rejected_results_total": tuple(reason.value for reason in RejectReason),
+        "isochrone_agents": tuple(state.value for state in AgentState),
     }
     for name, values in closed.items():
         assert tuple(re.findall(r"`(\w+)`", ROWS[name][3])) == values

@@ -1,14 +1,16 @@
 """F68: a credential on two hosts is seen, and ends everywhere when it is revoked."""
 
 import asyncio
+from datetime import UTC, datetime
 from time import monotonic
 from uuid import UUID
 
 import httpx
 import pytest
 
-from collector import identity
+from collector import admin, identity
 from collector.app import _write_clones
+from collector.fleet import View
 from isochrone.wire import encode_batch
 from tests.collecting import AGENT, Collector, batch_of, boottime, inference_result, running_collector
 from tests.joining import another, one, status_with
@@ -48,9 +50,8 @@ async def test_f68_two_hosts_with_one_credential_are_told_and_their_results_are_
 
 
 def clones_listed(database_url: str) -> list[object]:
-    from collector import admin  # noqa: PLC0415  beside its only use
-
-    return [entry.clone_seen_at for entry in admin.list_agents(database_url)]
+    view = View(now=datetime.now(UTC), late_seconds=300, flush_seconds=10)
+    return [entry.clone_seen_at for entry in admin.list_agents(database_url, view)]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ def test_an_agent_is_revoked_before_it_is_removed_and_then_its_name_is_free(
     (entry,) = json.loads(capsys.readouterr().out)
     assert (entry["revoke_reason"], entry["revoked_at"] is None) == ("sold to somebody", False)
     assert main(["agents", "remove", "a"]) == 0
-    assert admin.list_agents(database_url) == []
+    capsys.readouterr()
+    assert main(["agents", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
     admin.add_agent(database_url, name="a", region="eu")
 
 

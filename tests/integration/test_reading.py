@@ -1,6 +1,5 @@
 """What readers are told: summary, results, agents, endpoints; and that a read token closes them."""
 
-import json
 from collections.abc import Mapping
 from hashlib import sha256
 from uuid import UUID
@@ -222,7 +221,6 @@ async def test_agents_and_endpoints_are_listed(database_url: str) -> None:
         agents = (await collector.client.get("/v1/agents")).json()["agents"]
         endpoints = (await collector.client.get("/v1/endpoints")).json()
     assert [(row["agent"], row["agent_region"]) for row in agents] == [("agent-1", "eu-central")]
-    assert agents == json.loads(msgspec.json.encode(admin.list_agents(database_url))), "as `agents list --json`"
     assert [(row["endpoint"], row["modules"], row["agent_regions"]) for row in endpoints["endpoints"]] == [
         ("near", ["chat", "rtt", "warm"], ["eu-central"]),
         ("site-1", ["rtt"], ["eu-central"]),

@@ -36,6 +36,7 @@ async def test_every_recorded_result_stands_once_whoever_was_killed(data: Path) 
         assert await cluster.children["agent"].stop(), "the agent did not drain in time"
         ledger = cluster.ledger()
         check(ledger)
+        check_books(cluster)
         assert cluster.cable.duplicates_told > 0, "no batch was sent twice: this run proves nothing"
 
 
@@ -68,3 +69,13 @@ def check(ledger: Ledger) -> None:
     for boot, seq in ledger.unprinted():
         assert boot in boots, "a result of an agent that never was"
         assert last[boot] < seq <= last[boot] + IN_FLIGHT, "a result that was never recorded"
+
+
+def check_books(cluster: Cluster) -> None:
+    """No kill makes a loss of what is there: every number of both runs is accounted for."""
+    with psycopg.connect(cluster.server.url) as connection:
+        runs = connection.execute("SELECT recorded - received - dropped, received FROM agent_run").fetchall()
+        (left_over,) = connection.execute("SELECT unaccounted FROM agent_report").fetchall()
+    assert [difference for difference, _ in runs] == [0, 0]
+    assert all(received > 10 for _, received in runs)
+    assert left_over[0] <= 0

@@ -3,12 +3,14 @@
 import io
 import logging
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 
-from agent.telemetry import LOG, Telemetry, set_up_logging
+from agent.telemetry import LOG, Telemetry, Waiting, set_up_logging
 from isochrone.batch import DropReason
 
+RUN = UUID(int=7)
 TOKEN = "isoa_k3y_" + "x" * 40
 
 
@@ -71,6 +73,8 @@ def test_losses_are_counted_by_reason_and_brought_up_to_now_when_told() -> None:
         telemetry.expected_results += 7
 
     telemetry.before_status = now
-    status = telemetry.status(queued_results=4)
+    status = telemetry.status(Waiting(boot_id=RUN, recorded_results=9, queued_results=4, oldest_seconds=2e7))
     assert status.dropped_results == {DropReason.FULL: 5}
     assert (status.expected_results, status.queued_results) == (7, 4)
+    assert (status.boot_id, status.recorded_results) == (RUN, 9)
+    assert status.oldest_queued_seconds == 1e6, "no more than the contract takes"
