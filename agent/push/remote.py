@@ -209,7 +209,7 @@ class ConfigPoller:
         answer = await self._client.request("GET", CONFIG_PATH, headers=headers, body=None, max_response_bytes=limit)
         etag = answer.headers.get("etag")
         if answer.status == _UNCHANGED and "if-none-match" in headers:
-            self._confirm(etag if etag is not None and _TAG.match(etag) else self._tag)
+            self._confirm(etag if etag is not None and _TAG.match(etag) else self._received or self._tag)
             return None
         if answer.status != _OK:
             raise DeliveryError(f"the collector answered {answer.status} to GET {CONFIG_PATH}")

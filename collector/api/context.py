@@ -11,12 +11,12 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from collector import auth
-from collector.admin import Applied
 from collector.api.readers import Readers
 from collector.config import Settings
 from collector.errors import Refused
 from collector.metrics import LiveMetrics
 from collector.registry import AgentRow, Registry, RegistryCache
+from collector.rollout import Applied
 from collector.store.engine import AsyncEngine
 from collector.store.partitions import Partitions
 
@@ -79,11 +79,14 @@ class Context:
     registry: RegistryCache
     metrics: LiveMetrics
     utc_now: Callable[[], datetime]
-    reload: Callable[[], Awaitable[Applied]]
+    reload: Callable[[bool], Awaitable[Applied]]
+    """Takes whether a file that takes most away is confirmed."""
     check_ready: Callable[[], Awaitable[str]]
     """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
+    config_reports: dict[int, dict[str, object]] = field(default_factory=dict)
+    """By agent: what it last said of its configuration, until a job writes it down."""
     batches: Admission = field(default_factory=lambda: Admission(MAX_BATCHES_AT_ONCE))
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
 
