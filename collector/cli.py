@@ -78,7 +78,7 @@ def _add_targets(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     apply.add_argument(
         "--canary", type=_share, metavar="SHARE", help="give it to a share of the agents first, as in 10%%"
     )
-    promote = _command(actions, "promote", _targets_promote, text="give the canary to more agents: 1, 10, 50, 100 %%")
+    promote = _command(actions, "promote", _targets_promote, text="give the canary to more agents, in steps up to all")
     show = _command(actions, "show", _targets_show, text="print the current targets and who runs what")
     show.add_argument("--revision", type=int, metavar="N", help="print that revision's targets")
     back = _command(actions, "rollback", _targets_rollback, text="make the content of an earlier revision the newest")

@@ -150,7 +150,10 @@ def shrinkage(registry: Registry, document: Targets) -> str | None:
     gone = sorted({f"{endpoint} {module}" for _, endpoint, module in before - after})
     more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
     count = f"{len(before) - len(before & after)} of {len(before)} assigned targets"
-    return f"this file takes away {count}: {', '.join(gone[:_SHOWN])}{more}: confirm it with --confirm"
+    return (
+        f"this file takes away {count}: {', '.join(gone[:_SHOWN])}{more}: confirm it with --confirm, as in"
+        " isochrone-collector targets apply FILE --confirm"
+    )
 
 
 def read_document(revision: Revision) -> Targets:
