@@ -1,4 +1,4 @@
-"""What tests of the configuration share: an agent's poller on a scripted collector, with a clock that needs no waiting."""
+"""What tests of the configuration share: an agent's poller on a scripted collector, and a clock without waiting."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

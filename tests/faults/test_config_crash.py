@@ -46,7 +46,6 @@ async def test_f58_a_configuration_that_kills_the_process_is_left_after_two_deat
     giver.give(config(2, "b"), 2)
     runs: list[tuple[int, list[str]]] = []
     async with serving(giver) as url:
-
         for _ in range(4):
             command = [sys.executable, "-c", DEADLY, url, str(tmp_path / "config.json")]
             done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
