@@ -37,6 +37,4 @@ def downgrade() -> None:
     """Drop them; canaries that were not given to everybody go, for nothing would tell them apart."""
     op.execute("DELETE FROM config_revision WHERE share_percent < 100")
     op.execute("DROP TABLE agent_config")
-    op.execute(
-        "ALTER TABLE config_revision DROP COLUMN halt_reason, DROP COLUMN halted_at, DROP COLUMN share_percent"
-    )
+    op.execute("ALTER TABLE config_revision DROP COLUMN halt_reason, DROP COLUMN halted_at, DROP COLUMN share_percent")
