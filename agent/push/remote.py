@@ -118,7 +118,7 @@ class ConfigPoller:
         if self._bad:
             self._received = self._bad[0].etag
         if start.candidate is not None:
-            LOG.info("config: starting with the one on probation")
+            LOG.info("config: starting with the last known one, still on probation")
             await self._try(start.candidate)
         elif start.good is not None:
             LOG.info("config: starting with the last known good one")
