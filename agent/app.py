@@ -163,6 +163,7 @@ class Agent:
             if not task.cancelled() and (fault := task.exception()) is not None:
                 LOG.error("a fault of ours ended the agent", exc_info=fault)
                 raise AgentError("ended by a fault of its own: the log says where") from fault
+        await self.poller.rest()  # after that: a fault of ours during a probation counts as a death
 
     async def _finish(self, tasks: list[asyncio.Task[None]]) -> None:
         await self.scheduler.stop(DRAIN_SECONDS)
@@ -170,7 +171,6 @@ class Agent:
             task.cancel()
         await asyncio.wait(tasks)
         await asyncio.to_thread(self.spool.flush)
-        await self.poller.rest()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_PUSH_SECONDS):
                 await self.sender.send_once_each()

@@ -82,6 +82,7 @@ DAMAGE = {
 FILES = ("config.json", "config.candidate.json", "config.notes.json")
 
 
+@pytest.mark.slow_fault
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("names", [c for n in (1, 2, 3) for c in itertools.combinations(FILES, n)], ids="+".join)
 async def test_f59_damaged_files_do_not_stop_the_start(tmp_path: Path, names: tuple[str, ...], damage: str) -> None:
