@@ -169,7 +169,11 @@ def _print_applied(applied: Applied, *, as_json: bool) -> None:
         _print_json(applied)
         return
     unchanged = "" if applied.changed else ", unchanged"
-    canary = "" if applied.canaries is None else f", to {applied.canaries} agents ({applied.share_percent} %)"
+    canary = (
+        ""
+        if applied.canaries is None
+        else f", to {applied.canaries} agent{'s' if applied.canaries != 1 else ''} ({applied.share_percent} %)"
+    )
     print(f"revision {applied.revision}{unchanged}{canary}")
 
 
