@@ -27,6 +27,7 @@ from agent.spool import Identity, Spool, SpoolLimits, uuid7
 from agent.spool.files import make_folder
 from agent.telemetry import LOG, OneLine, Telemetry, package_version, set_up_logging
 from agent.transport import CollectorClient
+from isochrone.batch import DropReason
 from isochrone.config import AgentConfig, ApiKey, Assignment
 from isochrone.outcome import Flag, Outcome
 from isochrone.result import Result
@@ -66,6 +67,8 @@ class Prober:
         self._clock = clock
         self._allow = allow
         self._show = show
+        self.on_outcome: Callable[[Outcome, int | None], None] = _unheard
+        """Called with how a probe ended, and with the revision that asked for it."""
         self.config_revision: int | None = None
         """That of the targets now: what waits in the spool is filed under the target that was measured."""
 
@@ -76,6 +79,7 @@ class Prober:
         refusal = policy_refusal(target, self._allow) or self._budgets.refusal(target, today)
         result = self._refused(target, refusal) if refusal is not None else await self._probe(target)
         self._record(msgspec.structs.replace(_with_start(result, late_seconds), config_revision=revision))
+        self.on_outcome(result.outcome, revision)
         try:
             self._budgets.spend(target, result.tokens, today)
         except OSError as exc:
@@ -141,6 +145,9 @@ class Agent:
         cache = ConfigCache(settings.state_dir / "config.json")
         self.poller = ConfigPoller(client, cache, credential=credential, timing=timing)
         self.poller.apply = self._apply
+        self.poller.problems = lambda target: _refused_by(policy_refusal(target, settings.allow))
+        self.poller.io_lost = lambda: self.telemetry.dropped.get(DropReason.IO, 0)
+        self.prober.on_outcome = self.poller.ran
         self.sender.on_config_etag = self.poller.hint
         self.telemetry.before_status = self.scheduler.count
 
@@ -149,7 +156,13 @@ class Agent:
         loop = asyncio.get_running_loop()
         self.spool.on_sealed = lambda: _call(loop, self.sender.wake)
         self.scheduler.start()
-        loops = (self.sender.run(), self.poller.run(), self.scheduler.watch_clock(), self.rotator.run())
+        loops = (
+            self.sender.run(),
+            self.poller.run(),
+            self.poller.watch_loop(),
+            self.scheduler.watch_clock(),
+            self.rotator.run(),
+        )
         tasks = [asyncio.create_task(work) for work in loops]
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -160,6 +173,7 @@ class Agent:
             if not task.cancelled() and (fault := task.exception()) is not None:
                 LOG.error("a fault of ours ended the agent", exc_info=fault)
                 raise AgentError("ended by a fault of its own: the log says where") from fault
+        await self.poller.rest()  # after that: a fault of ours during a probation counts as a death
 
     async def _finish(self, tasks: list[asyncio.Task[None]]) -> None:
         await self.scheduler.stop(DRAIN_SECONDS)
@@ -230,6 +244,14 @@ def _printer(spool: Spool) -> Show:
             reader_is_there = False
 
     return show
+
+
+def _refused_by(refusal: Refusal | None) -> list[str]:
+    return [] if refusal is None else [refusal.reason]
+
+
+def _unheard(_outcome: Outcome, _revision: int | None) -> None:
+    """Tell nobody."""
 
 
 def _silent(_result: Result) -> None:

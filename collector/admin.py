@@ -1,32 +1,53 @@
 """What commands do: plain functions, each in one transaction; `isochrone-collector up` calls them too."""
 
-from collections.abc import Mapping
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from collector import rollout as rollout_steps
 from collector.auth import new_credential
 from collector.errors import NameTaken, SettingsError, TargetsRefused
 from collector.fleet import FleetRow, View, overview
-from collector.registry import Registry, items_of
-from collector.store import agents, migration, targets
-from collector.store.engine import Connection, admin_transaction
+from collector.registry import ALL_PERCENT, Registry
+from collector.rollout import Applied, Rollout, apply_document, read_document
+from collector.store import agent_config, agents, migration, targets
+from collector.store.agent_config import ConfigReport
+from collector.store.engine import admin_transaction
 from collector.store.fleet import count_received, list_facts
 from collector.store.registry import load_rows
-from isochrone.config import Targets, decode_targets, encode_config
+from collector.store.targets import Revision
+from isochrone.config import Targets
 from isochrone.configfile import ConfigFileError, load_targets
-from isochrone.names import check_name, printable
-from isochrone.outcome import Connection as ConnectionMode
-from isochrone.outcome import Prober
+from isochrone.names import check_name
+
+HISTORY: Final = 20
+"""Revisions that are shown."""
 
 
-class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a target file: its revision, and whether it differs from the one before."""
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision in the history, and how many agents say what of it."""
 
     revision: int
-    etag: str
-    changed: bool
+    applied_at: datetime
+    share_percent: int
+    halted: bool
+    halt_reason: str | None
+    running: int
+    received: int
+    failed: int
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision with its content, the open canary (None: there is none), and what went before."""
+
+    revision: int
+    targets: Targets
+    canary: int | None
+    history: tuple[Given, ...]
+    reports: tuple[ConfigReport, ...]
 
 
 def migrate(database_url: str) -> str:
@@ -46,39 +67,77 @@ def read_targets(path: Path) -> Targets:
         raise TargetsRefused((f"{path}: is not text in UTF-8: {exc.reason} at byte {exc.start}",)) from exc
 
 
-def apply_targets(database_url: str, document: Targets) -> Applied:
-    """Make a checked target file the current one; an equal one changes nothing. Raise DatabaseUnavailable."""
+def apply_targets(database_url: str, document: Targets, rollout: Rollout | None = None) -> Applied:
+    """Make a checked target file the newest; an equal one changes nothing. Raise ConfirmationNeeded.
+
+    Raise DatabaseUnavailable.
+    """
     with admin_transaction(database_url) as connection:
-        return apply_document(connection, document)
+        return apply_document(connection, document, rollout)
 
 
-def apply_document(connection: Connection, document: Targets) -> Applied:
-    """Do what `apply_targets` does, in a transaction that stands."""
-    canonical = encode_config(document)
-    etag = sha256(canonical).hexdigest()
-    targets.lock_targets(connection)
-    latest = targets.latest_revision(connection)
-    if latest is not None and latest.etag == etag:
-        return Applied(revision=latest.revision, etag=etag, changed=False)
-    _put_dictionaries(connection, document)
-    revision = targets.insert_revision(connection, etag=etag, document=canonical.decode())
-    return Applied(revision=revision, etag=etag, changed=True)
+def promote_targets(database_url: str) -> Applied:
+    """Give the open canary to more agents; raise SettingsError without one."""
+    with admin_transaction(database_url) as connection:
+        return rollout_steps.promote(connection)
+
+
+def roll_back_targets(database_url: str, revision: int | None, *, confirmed: bool) -> Applied:
+    """Apply an earlier content as a new revision; None: that before. Raise SettingsError, ConfirmationNeeded."""
+    with admin_transaction(database_url) as connection:
+        return rollout_steps.roll_back(connection, revision, confirmed=confirmed)
 
 
 def current_targets(database_url: str) -> tuple[int, Targets] | None:
-    """Return number and content of the current target file; None before the first.
+    """Return number and content of what every agent gets that is in no canary; None before the first.
 
     Raise DatabaseUnavailable, and SettingsError for a file of another release.
     """
+    shown = show_targets(database_url, None)
+    return None if shown is None else (shown.revision, shown.targets)
+
+
+def show_targets(database_url: str, revision: int | None) -> Shown | None:
+    """Return a revision and the history; None before the first. `revision` None: what everybody gets.
+
+    Raise DatabaseUnavailable, and SettingsError for a revision of another release or one that is not there.
+    """
     with admin_transaction(database_url) as connection:
-        latest = targets.latest_revision(connection)
-    if latest is None:
-        return None
-    try:
-        return latest.revision, decode_targets(latest.document.encode())
-    except ValueError as exc:
-        text = f"targets of revision {latest.revision} are of another release: apply a file of this one, or upgrade"
-        raise SettingsError(f"{text}: {printable(str(exc))}") from exc
+        history = targets.list_revisions(connection, HISTORY)
+        if not history:
+            return None
+        number = _standing(history) if revision is None else revision
+        found = targets.find_revision(connection, number)
+        reports = agent_config.list_reports(connection)
+    if found is None:
+        raise SettingsError(f"there is no revision {number}: isochrone-collector targets show")
+    newest = history[0]
+    is_open = newest.share_percent < ALL_PERCENT and newest.halted_at is None
+    return Shown(
+        revision=number,
+        targets=read_document(found),
+        canary=newest.revision if is_open else None,
+        history=tuple(_given(one, reports) for one in history),
+        reports=tuple(reports),
+    )
+
+
+def _standing(history: Sequence[Revision]) -> int:
+    """Return what everybody gets; with nothing but canaries so far, the newest of them."""
+    return next((one.revision for one in history if one.share_percent >= ALL_PERCENT), history[0].revision)
+
+
+def _given(one: Revision, reports: Sequence[ConfigReport]) -> Given:
+    return Given(
+        revision=one.revision,
+        applied_at=one.applied_at,
+        share_percent=one.share_percent,
+        halted=one.halted_at is not None,
+        halt_reason=one.halt_reason,
+        running=sum(report.running == one.revision for report in reports),
+        received=sum(report.received == one.revision for report in reports),
+        failed=sum(report.failed == one.revision for report in reports),
+    )
 
 
 def add_agent(
@@ -122,21 +181,3 @@ def _check_names(name: str, region: str) -> None:
         check_name(region, place="region")
     except ValueError as exc:
         raise SettingsError(str(exc)) from exc
-
-
-def _put_dictionaries(connection: Connection, document: Targets) -> None:
-    items = items_of(document)
-    targets.put_regions(connection, document.regions)
-    targets.put_endpoints(connection, items)
-    targets.put_modules(connection, list(document.modules))
-    for item in items:
-        for name in item.modules:
-            model = getattr(item, "model", None)
-            targets.put_target(connection, item.name, name, model=model, mode=_mode(document, name))
-
-
-def _mode(document: Targets, module: str) -> ConnectionMode | None:
-    options = document.modules[module]
-    if options.prober is not Prober.INFERENCE:
-        return None
-    return ConnectionMode.COLD if options.inference is None else options.inference.connection

@@ -15,19 +15,20 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from collector import admin, api, jobs
-from collector.admin import Applied
+from collector import admin, api, jobs, rollout
 from collector.api.context import Context
 from collector.api.deadlines import BoundedProtocol
 from collector.api.readers import Readers
 from collector.clones import FORGET
 from collector.config import Settings
-from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
+from collector.errors import CollectorError, ConfirmationNeeded, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.fleet import Share, View, row_of
 from collector.jobs import Job
 from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
+from collector.rollout import Applied, Rollout
 from collector.store import migration
+from collector.store.agent_config import put_reports
 from collector.store.agents import list_agents, record_reports
 from collector.store.credentials import clones_since, record_clone
 from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
@@ -42,6 +43,7 @@ FLEET_SECONDS: Final = 15.0
 FOLD_SECONDS: Final = 3_600.0
 KEPT_RUN_DAYS: Final = 30
 """How long the books of a run that is over stay apart: longer than any agent keeps its results."""
+CANARY_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 5
 """For requests under way when the collector is told to stop."""
@@ -67,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         registry=registry,
         metrics=metrics,
         utc_now=lambda: datetime.now(UTC),
-        reload=lambda: _reload(settings, engine, registry),
+        reload=lambda confirmed: _reload(settings, engine, registry, confirmed=confirmed),
         check_ready=_readiness(engine),
     )
     app = FastAPI(title="Isochrone collector", version=version("isochrone"), lifespan=_lifespan, redoc_url=None)
@@ -158,6 +160,7 @@ def _jobs(context: Context) -> list[Job]:
         Job(name="clones", seconds=REPORTS_SECONDS, work=lambda: _write_clones(context)),
         Job(name="fleet", seconds=FLEET_SECONDS, work=lambda: _show_fleet(context)),
         Job(name="fold", seconds=FOLD_SECONDS, work=lambda: _fold_runs(context)),
+        Job(name="canary", seconds=CANARY_SECONDS, work=lambda: _watch_canary(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=_once(lambda: _recall(context))),
         *_targets_job(context),
     ]
@@ -167,7 +170,18 @@ def _targets_job(context: Context) -> list[Job]:
     """Return the job that applies the target file as soon as the database serves."""
     if context.settings.targets is None:
         return []
-    return [Job(name="targets", seconds=RETRY_SECONDS, work=_once(context.reload))]
+    told: set[str] = set()
+
+    async def reload() -> None:
+        try:
+            await context.reload(False)  # noqa: FBT003  the field is a callable: it has no keywords
+        except ConfirmationNeeded as exc:
+            if str(exc) not in told:
+                _log.error("targets were not read, the old ones stay: %s", exc)
+            told.add(str(exc))
+            raise
+
+    return [Job(name="targets", seconds=RETRY_SECONDS, work=_once(reload))]
 
 
 def _once(work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[object]]:
@@ -205,11 +219,23 @@ async def _fold_runs(context: Context) -> None:
 
 
 async def _write_reports(context: Context) -> None:
-    reports = dict(context.reports)
-    await run(context.engine, record_reports, list(reports.values()))
-    for agent_id, report in reports.items():
-        if context.reports.get(agent_id) is report:
-            del context.reports[agent_id]
+    for pending, write in ((context.reports, record_reports), (context.config_reports, put_reports)):
+        reports = dict(pending)
+        await run(context.engine, write, list(reports.values()))
+        for agent_id, report in reports.items():
+            if pending.get(agent_id) is report:
+                del pending[agent_id]
+
+
+async def _watch_canary(context: Context) -> None:
+    """Halt a canary that does harm: at once here, within the registry's age at other collectors."""
+    registry = await context.registry.get()
+    if registry.canary is None:
+        return
+    halted = await run(context.engine, rollout.halt_if_harmful, context.utc_now())
+    if halted is not None:
+        _log.error("canary halted, its agents get what the others have: %s", halted)
+        await context.registry.newer_than(0.0)
 
 
 async def _write_clones(context: Context) -> None:
@@ -236,11 +262,11 @@ def _loader(engine: AsyncEngine, metrics: LiveMetrics) -> Callable[[], Awaitable
     return load
 
 
-async def _reload(settings: Settings, engine: AsyncEngine, registry: RegistryCache) -> Applied:
+async def _reload(settings: Settings, engine: AsyncEngine, registry: RegistryCache, *, confirmed: bool) -> Applied:
     if settings.targets is None:
         raise SettingsError("no target file: start the collector with --targets FILE")
     document = await asyncio.to_thread(admin.read_targets, settings.targets)
-    applied = await run(engine, admin.apply_document, document)
+    applied = await run(engine, rollout.apply_document, document, Rollout(confirmed=confirmed))
     await registry.newer_than(0.0)
     _log.info(
         "targets %s: revision %d, %s", settings.targets, applied.revision, "new" if applied.changed else "as before"
@@ -250,7 +276,7 @@ async def _reload(settings: Settings, engine: AsyncEngine, registry: RegistryCac
 
 async def _reload_and_log(context: Context) -> None:
     try:
-        await context.reload()
+        await context.reload(False)  # noqa: FBT003  the field is a callable: it has no keywords
     except CollectorError as exc:
         _log.error("targets were not read anew, the old ones stay: %s", exc)
 

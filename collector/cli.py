@@ -23,7 +23,8 @@ from collector.config import database_url, load_settings
 from collector.errors import CollectorError, SettingsError, TargetsRefused
 from collector.fleet import DEFAULT_WINDOW_SECONDS, View
 from collector.fleettable import agent_cells
-from collector.registry import items_of
+from collector.registry import ALL_PERCENT, items_of
+from collector.rollout import Applied, Rollout
 from isochrone.config import Selector, Targets, enc_hook
 from isochrone.durations import format_duration, parse_duration
 
@@ -82,11 +83,28 @@ def _add_targets(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     check = _command(actions, "check", _targets_check, text="say whether a target file is right; needs no database")
     apply = _command(actions, "apply", _targets_apply, text="make a target file the current one")
-    show = _command(actions, "show", _targets_show, text="print the current targets")
+    apply.add_argument(
+        "--canary", type=_share, metavar="SHARE", help="give it to a share of the agents first, as in 10%%"
+    )
+    promote = _command(actions, "promote", _targets_promote, text="give the canary to more agents, in steps up to all")
+    show = _command(actions, "show", _targets_show, text="print the current targets and who runs what")
+    show.add_argument("--revision", type=int, metavar="N", help="print that revision's targets")
+    back = _command(actions, "rollback", _targets_rollback, text="make the content of an earlier revision the newest")
+    back.add_argument("revision", type=int, nargs="?", metavar="REVISION", help="default: the one before")
     for action in (check, apply):
         action.add_argument("file", type=Path, metavar="FILE")
-    for action in (check, apply, show):
+    for action in (apply, back):
+        action.add_argument("--confirm", action="store_true", help="take away most of what is probed, if need be")
+    for action in (check, apply, promote, show, back):
         action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _share(text: str) -> int:
+    """Return the percent of `10%`; raise ArgumentTypeError that tells the form."""
+    number = text.removesuffix("%")
+    if not (number.isascii() and number.isdigit() and 0 < int(number) < ALL_PERCENT):
+        raise argparse.ArgumentTypeError(f"{text!r} is no share: write 1% to 99%")
+    return int(number)
 
 
 def _add_agents(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -142,26 +160,59 @@ def _targets_check(options: argparse.Namespace) -> int:
 
 def _targets_apply(options: argparse.Namespace) -> int:
     targets = admin.read_targets(options.file)
-    applied = admin.apply_targets(database_url(os.environ), targets)
-    if options.json:
-        _print_json(applied)
-    else:
-        print(f"revision {applied.revision}" if applied.changed else f"revision {applied.revision}, unchanged")
+    rollout = Rollout(share_percent=options.canary or ALL_PERCENT, confirmed=options.confirm)
+    _print_applied(admin.apply_targets(database_url(os.environ), targets, rollout), as_json=options.json)
     return 0
+
+
+def _targets_promote(options: argparse.Namespace) -> int:
+    _print_applied(admin.promote_targets(database_url(os.environ)), as_json=options.json)
+    return 0
+
+
+def _targets_rollback(options: argparse.Namespace) -> int:
+    url = database_url(os.environ)
+    _print_applied(admin.roll_back_targets(url, options.revision, confirmed=options.confirm), as_json=options.json)
+    return 0
+
+
+def _print_applied(applied: Applied, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(applied)
+        return
+    unchanged = "" if applied.changed else ", unchanged"
+    canary = (
+        ""
+        if applied.canaries is None
+        else f", to {applied.canaries} agent{'s' if applied.canaries != 1 else ''} ({applied.share_percent} %)"
+    )
+    print(f"revision {applied.revision}{unchanged}{canary}")
 
 
 def _targets_show(options: argparse.Namespace) -> int:
-    current = admin.current_targets(database_url(os.environ))
-    if current is None:
+    shown = admin.show_targets(database_url(os.environ), options.revision)
+    if shown is None:
         print("isochrone-collector: no targets yet: isochrone-collector targets apply FILE", file=sys.stderr)
         return EXIT_FAILED
-    revision, targets = current
     if options.json:
-        _print_json({"revision": revision, "targets": targets})
+        _print_json(shown)
     else:
-        print(f"revision {revision}")
-        _print_targets(targets, as_json=False)
+        print(f"revision {shown.revision}")
+        _print_targets(shown.targets, as_json=False)
+        _print_history(shown)
     return 0
+
+
+def _print_history(shown: admin.Shown) -> None:
+    table = _table("revision", "applied", "goes to", "running", "received", "failed")
+    for one in shown.history:
+        applied = one.applied_at.isoformat(timespec="seconds")
+        reach = f"halted: {one.halt_reason}" if one.halted else f"{one.share_percent} %"
+        table.add_row(str(one.revision), applied, reach, str(one.running), str(one.received), str(one.failed))
+    _console().print(table)
+    for report in shown.reports:
+        if report.failed is not None:
+            print(f"{report.agent}: gave up revision {report.failed}: {report.reason}")
 
 
 def _agents_add(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 CollectorError
 +-- SettingsError         a setting or a file is wrong: the operator mends it (exit 2)
 |   +-- TargetsRefused    a target file with problems: nothing was changed
+|   +-- ConfirmationNeeded  a target file that takes most away: nothing was changed
 +-- NameTaken             an agent of that name exists
 +-- SchemaBehind          the database is not at the revision of this release
 +-- DatabaseUnfit         the database is none that results can be kept in
@@ -26,6 +27,10 @@ class TargetsRefused(SettingsError):
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+class ConfirmationNeeded(SettingsError):
+    """A target file takes away most of what is probed. The text says what, and how to confirm it."""
 
 
 class NameTaken(CollectorError):

@@ -72,6 +72,11 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     """What it runs."""
     assigned_revision: int
     """What it is given; 0 before the first target file."""
+    received_revision: int | None
+    """The newest configuration that came to it."""
+    failed_revision: int | None
+    """That one, when the agent gave it up."""
+    failed_reason: str | None
     queued_results: int | None
     oldest_queued_seconds: float | None
     lost_results: dict[str, int]
@@ -191,6 +196,9 @@ def row_of(facts: AgentFacts, share: Share, view: View) -> FleetRow:
         clone_seen_at=facts.clone_seen_at,
         config_revision=facts.config_revision,
         assigned_revision=share.revision,
+        received_revision=facts.received_revision,
+        failed_revision=facts.failed_revision,
+        failed_reason=facts.failed_reason,
         queued_results=facts.queued_results,
         oldest_queued_seconds=facts.oldest_queued_seconds,
         lost_results=facts.lost_results,

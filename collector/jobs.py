@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from collector.errors import DatabaseUnavailable
+from collector.errors import ConfirmationNeeded, DatabaseUnavailable
 
 STOP_SECONDS: Final = 3.0
 
@@ -48,6 +48,8 @@ async def _repeat(job: Job, stopping: asyncio.Event) -> None:
             if not failing:
                 _log.warning("job %s waits: %s", job.name, exc)
             failing = True
+        except ConfirmationNeeded:
+            failing = True  # told by the job itself: it waits for a person
         except Exception:  # noqa: BLE001  a fault in one run must not end the job for ever
             _log.exception("job %s failed", job.name)
         else:

@@ -33,6 +33,7 @@ MAX_AGE_SECONDS: Final = 20.0
 """How old the snapshot may be when a request uses it: a revocation bites within 30 s."""
 MIN_AGE_SECONDS: Final = 1.0
 """A miss renews a snapshot that is older than this; bounds what a flood of unknown keys costs."""
+ALL_PERCENT: Final = 100
 KNOWN_REVISIONS: Final = 5
 """Results of targets of so many revisions are taken: what waited in a spool outlives a change."""
 
@@ -91,10 +92,19 @@ class RevisionRow(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     document: str
     applied_at: datetime
+    share_percent: int = 100
+    """Of the agents that get it; below 100 it is a canary, as long as it is the newest."""
+    halted: bool = False
+    """A canary that was taken back."""
+
+    @property
+    def released(self) -> bool:
+        """Whether it was given to every agent."""
+        return self.share_percent >= ALL_PERCENT and not self.halted
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a registry is made of, as the database has it. Revisions: newest first."""
+    """All that a registry is made of, as the database has it. Revisions: newest first, canaries among them."""
 
     agents: tuple[AgentRow, ...] = ()
     regions: tuple[RegionRow, ...] = ()
@@ -149,7 +159,12 @@ class Registry:
         self.credentials = {credential.key_id: credential for credential in rows.credentials}
         self.endpoints = {endpoint.name: endpoint for endpoint in rows.endpoints}
         self.regions = {region.name: region for region in rows.regions}
-        self.revision = rows.revisions[0].revision if rows.revisions else 0
+        self.released = next((row for row in rows.revisions if row.released), None)
+        """What every agent gets that is in no canary."""
+        self.revision = 0 if self.released is None else self.released.revision
+        self.canary = _open_canary(rows.revisions)
+        self.canaries = frozenset() if self.canary is None else canaries(self.canary, rows.agents)
+        """The agents, by id, that get the newest revision before the others."""
         self._targets = {(t.endpoint, t.module, t.model): t for t in rows.targets}
         self._shares: dict[int, Share] = {}
         self._known: dict[int, KnownTargets] = {}
@@ -176,10 +191,12 @@ class Registry:
     def planned(self, *, since: datetime, until: datetime) -> Iterator[Planned]:
         """Yield what was called for between two moments: a target counts while a target file named it.
 
-        The oldest of the known files is taken to have stood since its targets exist.
+        The oldest of the known files is taken to have stood since its targets exist. A canary's agents are counted by
+        what the others have.
         """
         end = until
-        for place, revision in enumerate(self.rows.revisions):
+        released = [row for row in self.rows.revisions if row.released]
+        for place, revision in enumerate(released):
             begin = since if place == KNOWN_REVISIONS - 1 else max(since, revision.applied_at)
             for one in self._assigned_by(revision) if begin < end else ():
                 seconds = (end - max(begin, one.target.created_at, one.agent.created_at)).total_seconds()
@@ -187,11 +204,14 @@ class Registry:
             end = min(end, revision.applied_at)
 
     def _assigned_by(self, revision: RevisionRow) -> Iterator[Assigned]:
-        if revision.revision == self.revision:
-            yield from self.assigned()
-        else:
-            for agent in self.rows.agents:
+        for agent in self.rows.agents:
+            if revision is self.released and agent.id not in self.canaries:
+                yield from self._resolve(agent, self.share(agent.id).config.targets)
+            else:
                 yield from self._resolve(agent, share_of(_document(revision), agent))
+
+    def _revision_of(self, agent: AgentRow) -> RevisionRow | None:
+        return self.canary if agent.id in self.canaries else self.released
 
     def _resolve(self, agent: AgentRow, assignments: Iterable[Assignment]) -> Iterator[Assigned]:
         for assignment in assignments:
@@ -201,14 +221,16 @@ class Registry:
                 yield Assigned(agent=agent, target=target, endpoint=endpoint, assignment=assignment)
 
     def _make_share(self, agent: AgentRow) -> Share:
-        targets = share_of(_document(self.rows.revisions[0]), agent) if self.rows.revisions else ()
-        config = AgentConfig(revision=self.revision, agent=agent.name, agent_region=agent.region.name, targets=targets)
+        row = self._revision_of(agent)
+        number, targets = (0, ()) if row is None else (row.revision, share_of(_document(row), agent))
+        config = AgentConfig(revision=number, agent=agent.name, agent_region=agent.region.name, targets=targets)
         body = encode_config(config)
-        return Share(config=config, body=body, etag=f'"{self.revision}-{sha256(body).hexdigest()[:16]}"')
+        return Share(config=config, body=body, etag=f'"{number}-{sha256(body).hexdigest()[:16]}"')
 
     def _make_known(self, agent: AgentRow) -> KnownTargets:
         known: KnownTargets = {}
-        for revision in self.rows.revisions:
+        mine = self._revision_of(agent)
+        for revision in (*(() if mine is None else (mine,)), *(row for row in self.rows.revisions if row is not mine)):
             for assignment in share_of(_document(revision), agent):
                 pair = (assignment.endpoint, assignment.module)
                 target = self._targets.get((*pair, assignment.model))
@@ -301,6 +323,24 @@ class RegistryCache:
         return True
 
 
+def canary_place(agent: str, revision: int) -> float:
+    """Return where an agent stands in the order in which a revision goes out: from 0 to below 100, always the same."""
+    digest = sha256(f"{revision}\n{agent}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64 * ALL_PERCENT
+
+
+def canaries(revision: RevisionRow, agents: Iterable[AgentRow]) -> frozenset[int]:
+    """Return the ids of the agents within the share of `revision`; at least one: a canary of nobody tells nothing."""
+    places = sorted((canary_place(agent.name, revision.revision), agent.id) for agent in agents)
+    within = frozenset(agent_id for place, agent_id in places if place < revision.share_percent)
+    return within or frozenset(agent_id for _, agent_id in places[:1])
+
+
+def _open_canary(revisions: tuple[RevisionRow, ...]) -> RevisionRow | None:
+    newest = revisions[0] if revisions else None
+    return None if newest is None or newest.halted or newest.released else newest
+
+
 def share_of(document: Targets, agent: AgentRow) -> tuple[Assignment, ...]:
     """Return what of `document` falls to `agent`, in the file's order."""
     return tuple(
@@ -350,6 +390,6 @@ def _assignment(item: Endpoint | Site, name: str, *, module: Module) -> Assignme
     )
 
 
-@lru_cache(maxsize=2 * KNOWN_REVISIONS)
+@lru_cache(maxsize=4 * KNOWN_REVISIONS)
 def _document(row: RevisionRow) -> Targets:
     return decode_targets(row.document.encode())

@@ -166,6 +166,23 @@ config_revision = Table(
     Column("etag", Text, nullable=False),
     Column("document", Text, nullable=False),  # canonical JSON of isochrone.config.Targets
     _time("applied_at", now=True),
+    # Content never changes; how far it goes does: 100 is everybody, less is a canary.
+    Column("share_percent", SmallInteger, nullable=False, server_default=text("100")),
+    _time("halted_at", nullable=True),
+    Column("halt_reason", Text),
+)
+
+agent_config = Table(
+    "agent_config",
+    metadata,
+    Column("agent_id", Integer, ForeignKey("agent.id", ondelete="CASCADE"), primary_key=True),
+    Column("given", Integer, nullable=False),  # what the collector answered with
+    Column("running", Integer),
+    Column("probation", Boolean, nullable=False),
+    Column("received", Integer),
+    Column("failed", Integer),
+    Column("reason", Text),
+    _time("reported_at"),
 )
 
 batch = Table(

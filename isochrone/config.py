@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Self
 import msgspec
 
 from isochrone.durations import format_duration, parse_duration
-from isochrone.names import MAX_SECONDS, Count, Latitude, Longitude, Model, Name
+from isochrone.names import MAX_SECONDS, Count, Latitude, Longitude, Model, Name, Seconds, Text, printable
 from isochrone.outcome import Connection, Prober, RttMethod
 
 
@@ -204,6 +204,25 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Assignment, ...]
 
 
+class ConfigState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent says of its configuration with each `GET /v1/agent/config`, in the header `STATE_HEADER`."""
+
+    running: Count | None = None
+    """The revision that is probed; None: the agent idles."""
+    probation: bool = False
+    """`running` is still tried: it may be given up for the last known good one."""
+    received: Count | None = None
+    """The newest revision that came, good or not."""
+    failed: Count | None = None
+    """The revision that was given up, as long as it is the newest that came."""
+    reason: Text | None = None
+    """Why it was given up."""
+    age_seconds: Seconds | None = None
+    """Since the collector last confirmed a configuration."""
+
+
+STATE_HEADER: Final = "isochrone-config-state"
+MAX_STATE_BYTES: Final = 1_000
 MAX_CONFIG_BYTES: Final = 256 * 1024
 PROVIDERS: Final = tuple(p.value for p in Provider)
 
@@ -225,6 +244,7 @@ def enc_hook(value: object) -> object:
 _encoder = msgspec.json.Encoder(enc_hook=enc_hook, order="deterministic")
 _agent_decoder = msgspec.json.Decoder(AgentConfig, dec_hook=dec_hook)
 _targets_decoder = msgspec.json.Decoder(Targets, dec_hook=dec_hook)
+_state_decoder = msgspec.json.Decoder(ConfigState)
 
 
 def encode_config(config: AgentConfig | Targets) -> bytes:
@@ -246,3 +266,19 @@ def decode_targets(data: bytes) -> Targets:
         return _targets_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(str(exc)) from exc
+
+
+def encode_state(state: ConfigState) -> str:
+    """Return the header's value: JSON in printable ASCII, what is beyond it replaced by `?`."""
+    reason = None if state.reason is None else printable(state.reason.encode("ascii", "replace").decode())
+    return msgspec.json.encode(msgspec.structs.replace(state, reason=reason)).decode().replace("\u2026", "...")
+
+
+def decode_state(header: str | None) -> ConfigState | None:
+    """Return what the header says; None without one, or when it says nothing that can be read."""
+    if header is None or len(header) > MAX_STATE_BYTES:
+        return None
+    try:
+        return _state_decoder.decode(header)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None

@@ -11,7 +11,6 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from collector import auth
-from collector.admin import Applied
 from collector.api.readers import Readers
 from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
@@ -19,6 +18,7 @@ from collector.config import Settings
 from collector.errors import DatabaseUnavailable, Refused, SchemaBehind
 from collector.metrics import LiveMetrics
 from collector.registry import AgentRow, Registry, RegistryCache
+from collector.rollout import Applied
 from collector.store.credentials import confirm_credential
 from collector.store.engine import AsyncEngine, run
 from collector.store.partitions import Partitions
@@ -86,11 +86,14 @@ class Context:
     registry: RegistryCache
     metrics: LiveMetrics
     utc_now: Callable[[], datetime]
-    reload: Callable[[], Awaitable[Applied]]
+    reload: Callable[[bool], Awaitable[Applied]]
+    """Takes whether a file that takes most away is confirmed."""
     check_ready: Callable[[], Awaitable[str]]
     """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
+    config_reports: dict[int, dict[str, object]] = field(default_factory=dict)
+    """By agent: what it last said of its configuration, until a job writes it down."""
     batches: Admission = field(default_factory=lambda: Admission(MAX_BATCHES_AT_ONCE))
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE))

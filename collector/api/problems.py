@@ -10,7 +10,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from collector.errors import DatabaseUnavailable, DatabaseUnfit, Refused, SchemaBehind, TargetsRefused
+from collector.errors import (
+    ConfirmationNeeded,
+    DatabaseUnavailable,
+    DatabaseUnfit,
+    Refused,
+    SchemaBehind,
+    TargetsRefused,
+)
 from isochrone.names import printable
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -28,6 +35,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "no_targets": (409, "The collector was started without a target file"),
     "name_taken": (409, "An agent of that name exists"),
     "key_taken": (409, "The key id is in use, or the agent has too many"),
+    "confirmation_needed": (409, "The target file takes most away; the old targets stay"),
     "too_large": (413, "The body is too large"),
     "unsupported": (415, "The body's type or encoding is not supported"),
     "invalid": (422, "The request breaks the contract"),
@@ -63,6 +71,7 @@ def install(app: FastAPI) -> None:
     """Let every error of the app leave as a problem."""
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(TargetsRefused, _targets_refused)
+    app.add_exception_handler(ConfirmationNeeded, _confirmation)
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(SchemaBehind, _not_ready)
     app.add_exception_handler(DatabaseUnfit, _not_ready)
@@ -78,6 +87,10 @@ async def _refused(_request: Request, exc: Exception) -> Response:
 async def _targets_refused(_request: Request, exc: Exception) -> Response:
     problems = exc.problems if isinstance(exc, TargetsRefused) else ()
     return problem("targets_refused", str(exc), problems=problems)
+
+
+async def _confirmation(_request: Request, exc: Exception) -> Response:
+    return problem("confirmation_needed", f"{exc}, or here with POST /-/reload?confirm=true")
 
 
 async def _unavailable(request: Request, exc: Exception) -> Response:

@@ -118,6 +118,13 @@ class InfoFamilies:
             "User populations; always 1.",
         )
         self.agent = _gauge("isochrone_agent_info", (*_AGENT, "version"), "Registered agents; always 1.")
+        self.config_revision = _gauge("isochrone_config_revision", (), "Revision of the targets that every agent gets.")
+        self.config_canary = _gauge(
+            "isochrone_config_canary_ratio", (), "Share of the agents that get the newest revision; 1 without a canary."
+        )
+        self.config_halted = _gauge(
+            "isochrone_config_halted", (), "1 if the newest revision was a canary that was taken back, else 0."
+        )
 
 
 class AgentFamilies:

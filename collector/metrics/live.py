@@ -55,6 +55,7 @@ class LiveMetrics:
             self.info.region.series(*_region_labels(region)).set(1)
         for agent in registry.rows.agents:
             self._sync_agent(agent)
+        self._sync_config(registry)
         for family in groups:
             family.sweep()
 
@@ -150,6 +151,12 @@ class LiveMetrics:
         if distance is not None:
             self.info.distance.series(region.name, endpoint.name).set(distance)
             self.info.floor.series(region.name, endpoint.name).set(rtt_floor_seconds(distance))
+
+    def _sync_config(self, registry: Registry) -> None:
+        newest = registry.rows.revisions[0] if registry.rows.revisions else None
+        self.info.config_revision.series().set(registry.revision)
+        self.info.config_canary.series().set(1 if registry.canary is None else registry.canary.share_percent / 100)
+        self.info.config_halted.series().set(newest is not None and newest.halted)
 
     def _sync_agent(self, agent: AgentRow) -> None:
         labels = _agent_labels(agent)

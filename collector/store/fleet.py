@@ -15,8 +15,10 @@ _LIST: Final = text(
     " coalesce(c.valid, 0) AS credentials, a.revoked_at IS NOT NULL OR (c.known > 0 AND c.valid = 0) AS revoked,"
     " a.revoked_at, a.revoke_reason, a.clone_seen_at,"
     " p.boot_id, p.config_revision, p.flush_seconds, p.queued_results, p.oldest_queued_seconds, p.expected_results,"
-    " p.missed_probes, p.clock_offset_seconds, p.clock_error_seconds, p.unaccounted, p.unaccounted_since"
+    " p.missed_probes, n.received AS received_revision, n.failed AS failed_revision, n.reason AS failed_reason,"
+    " p.clock_offset_seconds, p.clock_error_seconds, p.unaccounted, p.unaccounted_since"
     " FROM agent a JOIN agent_region g ON g.id = a.agent_region_id LEFT JOIN agent_report p ON p.agent_id = a.id"
+    " LEFT JOIN agent_config n ON n.agent_id = a.id"
     " LEFT JOIN (SELECT agent_id, count(*) AS known, count(*) FILTER (WHERE revoked_at IS NULL"
     " AND (retires_at IS NULL OR retires_at > now())) AS valid"
     " FROM credential GROUP BY agent_id) c ON c.agent_id = a.id WHERE a.removed_at IS NULL ORDER BY a.name"
@@ -76,6 +78,11 @@ class AgentFacts(msgspec.Struct, frozen=True, kw_only=True):
     clone_seen_at: datetime | None
     """When two processes last used its credential at once."""
     config_revision: int | None
+    received_revision: int | None
+    """The newest configuration that came to it, good or not."""
+    failed_revision: int | None
+    """That one, when the agent gave it up."""
+    failed_reason: str | None
     flush_seconds: float | None
     queued_results: int | None
     oldest_queued_seconds: float | None

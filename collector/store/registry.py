@@ -27,8 +27,11 @@ _TARGETS: Final = text(
     "SELECT t.id, e.name AS endpoint, m.name AS module, nullif(t.model, '') AS model, t.connection, t.created_at"
     " FROM target t JOIN endpoint e ON e.id = t.endpoint_id JOIN module m ON m.id = t.module_id ORDER BY t.id"
 )
+# As many that everybody got as are known, and as many canaries: the one must not push out the other.
 _REVISIONS: Final = text(
-    "SELECT revision, document, applied_at FROM config_revision ORDER BY revision DESC LIMIT :count"
+    "SELECT revision, document, applied_at, share_percent, halted_at IS NOT NULL AS halted FROM ("
+    " SELECT *, row_number() OVER (PARTITION BY share_percent >= 100 AND halted_at IS NULL ORDER BY revision DESC)"
+    " AS place FROM config_revision) r WHERE place <= :count ORDER BY revision DESC"
 )
 
 

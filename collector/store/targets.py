@@ -1,6 +1,7 @@
 """Statements on revisions of the target file and on the dictionaries that results refer to."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -11,9 +12,23 @@ from isochrone.config import Endpoint, Region, Site
 from isochrone.outcome import Connection as ConnectionMode
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtext('apply_targets'))")
-_LATEST: Final = text("SELECT revision, etag, document FROM config_revision ORDER BY revision DESC LIMIT 1")
+# Until the transaction ends; whoever finds it taken has nothing to do: another collector looks.
+_TRY_CANARY_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(hashtext('canary'))")
+_COLUMNS: Final = "SELECT revision, etag, document, applied_at, share_percent, halted_at, halt_reason"
+_NEWEST: Final = text(f"{_COLUMNS} FROM config_revision ORDER BY revision DESC LIMIT 1")
+_FIND: Final = text(f"{_COLUMNS} FROM config_revision WHERE revision = :revision")
+_HISTORY: Final = text(f"{_COLUMNS} FROM config_revision ORDER BY revision DESC LIMIT :count")
 _INSERT_REVISION: Final = text(
-    "INSERT INTO config_revision (etag, document) VALUES (:etag, :document) RETURNING revision"
+    "INSERT INTO config_revision (etag, document, share_percent) VALUES (:etag, :document, :share_percent)"
+    " RETURNING revision"
+)
+_WIDEN: Final = text(
+    "UPDATE config_revision SET share_percent = :share_percent"
+    " WHERE revision = :revision AND share_percent < :share_percent AND halted_at IS NULL"
+)
+_HALT: Final = text(
+    "UPDATE config_revision SET halted_at = now(), halt_reason = :reason"
+    " WHERE revision = :revision AND share_percent < 100 AND halted_at IS NULL"
 )
 _UPSERT_REGION: Final = text(
     "INSERT INTO agent_region (name, latitude, longitude, country, weight)"
@@ -40,12 +55,16 @@ _UPSERT_TARGET: Final = text(
 )
 
 
-class Latest(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest revision."""
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """A target file as it was applied, and how far it goes."""
 
     revision: int
     etag: str
     document: str
+    applied_at: datetime
+    share_percent: int
+    halted_at: datetime | None
+    halt_reason: str | None
 
 
 def lock_targets(connection: Connection) -> None:
@@ -53,15 +72,42 @@ def lock_targets(connection: Connection) -> None:
     connection.execute(_LOCK)
 
 
-def latest_revision(connection: Connection) -> Latest | None:
-    """Return the newest revision; None before the first."""
-    row = connection.execute(_LATEST).mappings().one_or_none()
-    return None if row is None else Latest(**row)
+def try_canary_lock(connection: Connection) -> bool:
+    """Let one collector at a time judge the canary; tell whether it is this one."""
+    return bool(connection.execute(_TRY_CANARY_LOCK).scalar_one())
 
 
-def insert_revision(connection: Connection, *, etag: str, document: str) -> int:
+def newest_revision(connection: Connection) -> Revision | None:
+    """Return the newest revision, be it a canary; None before the first."""
+    row = connection.execute(_NEWEST).mappings().one_or_none()
+    return None if row is None else Revision(**row)
+
+
+def find_revision(connection: Connection, revision: int) -> Revision | None:
+    """Return a revision; None when there is none of that number."""
+    row = connection.execute(_FIND, {"revision": revision}).mappings().one_or_none()
+    return None if row is None else Revision(**row)
+
+
+def list_revisions(connection: Connection, count: int) -> list[Revision]:
+    """Return the newest revisions, the newest first."""
+    return [Revision(**row) for row in connection.execute(_HISTORY, {"count": count}).mappings()]
+
+
+def insert_revision(connection: Connection, *, etag: str, document: str, share_percent: int) -> int:
     """Store a target file and return its number."""
-    return int(connection.execute(_INSERT_REVISION, {"etag": etag, "document": document}).scalar_one())
+    values = {"etag": etag, "document": document, "share_percent": share_percent}
+    return int(connection.execute(_INSERT_REVISION, values).scalar_one())
+
+
+def widen_revision(connection: Connection, revision: int, *, share_percent: int) -> None:
+    """Give a canary to more agents; a halted one stays as it is."""
+    connection.execute(_WIDEN, {"revision": revision, "share_percent": share_percent})
+
+
+def halt_revision(connection: Connection, revision: int, *, reason: str) -> bool:
+    """Take a canary back; tell whether it was one that was open."""
+    return connection.execute(_HALT, {"revision": revision, "reason": reason}).rowcount == 1
 
 
 def put_regions(connection: Connection, regions: Sequence[Region]) -> None:

@@ -46,6 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--targets", type=Path, metavar="FILE", help="what to probe (default: three simulated endpoints)"
     )
+    parser.add_argument("--confirm", action="store_true", help="take away most of what is probed, if need be")
     parser.add_argument(
         "--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="the collector's address (%(default)s)"
     )
@@ -61,7 +62,15 @@ def _command(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"isochrone-collector up: --listen {arguments.listen!r}: {exc}\n")
         return EXIT_USAGE
     data = arguments.data or default_data(os.environ)
-    return up(Options(listen=listen, data=data.absolute(), targets=arguments.targets, as_json=arguments.json))
+    return up(
+        Options(
+            listen=listen,
+            data=data.absolute(),
+            targets=arguments.targets,
+            as_json=arguments.json,
+            confirmed=arguments.confirm,
+        )
+    )
 
 
 def up(options: Options) -> int:

@@ -16,6 +16,8 @@ from collector.config import Listen
 from collector.errors import SettingsError
 from collector.live import Screen
 from collector.processes import Child, Program
+from collector.registry import ALL_PERCENT
+from collector.rollout import Rollout
 from collector.up import ask, demo, programs
 from collector.up.data import open_data, reading_is_closed, write_secret
 from isochrone.config import Targets, decode_agent_config
@@ -34,6 +36,8 @@ class Options:
     listen: Listen
     data: Path
     targets: Path | None = None
+    confirmed: bool = False
+    """Targets may take most of those of before away."""
     as_json: bool = False
     """The agent's results go to stdout, everything else to stderr."""
 
@@ -127,7 +131,10 @@ class Stack:
 
     async def _take_targets(self, server: embedded.Postgres, targets: Targets) -> None:
         with self.screen.step("taking the targets") as said:
-            applied = await _in_thread(partial(admin.apply_targets, server.url, targets))
+            # The demo is what `up` was asked for when it was given no file: that is a word of confirmation.
+            confirmed = self.options.confirmed or self.options.targets is None
+            rollout = Rollout(share_percent=ALL_PERCENT, confirmed=confirmed)
+            applied = await _in_thread(partial(admin.apply_targets, server.url, targets, rollout))
             source = "the demo" if self.options.targets is None else str(self.options.targets)
             said.append(f"targets of {source}, revision {applied.revision}")
 

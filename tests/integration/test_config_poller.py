@@ -75,37 +75,34 @@ async def test_a_bad_answer_leaves_the_present_configuration_in_force(tmp_path: 
         bad = False
         await polling.fetch()
     assert [config.revision for config in applied] == [3]
-    stored = ConfigCache(tmp_path / "config.json").load()
+    stored = ConfigCache(tmp_path / "config.json").start().candidate
     assert stored is not None
     assert stored.decoded() == CONFIG
 
 
-async def test_a_configuration_that_cannot_be_applied_is_not_kept_and_asked_for_again(
+async def test_a_configuration_that_cannot_be_applied_is_given_up_until_it_changes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     collector = LittleCollector(CONFIG)
     async with poller(tmp_path, collector) as (polling, applied):
         keep = polling.apply
 
-        async def refuse(_config: AgentConfig) -> None:
-            raise OverflowError("nobody foresaw this")
+        async def refuse(config: AgentConfig) -> None:
+            if config == CONFIG:
+                raise OverflowError("nobody foresaw this")
+            await keep(config)
 
         polling.apply = refuse
-        running = asyncio.create_task(polling.run())
-        for _ in range(2_000):
-            await asyncio.sleep(0.005)
-            if len(collector.requests) > 2:
-                break
-        assert ConfigCache(tmp_path / "config.json").load() is None
-        polling.apply = keep
-        for _ in range(2_000):
-            await asyncio.sleep(0.005)
-            if applied:
-                break
-        running.cancel()
-    assert applied == [CONFIG]
-    assert collector.requests[2].headers.get("if-none-match") is None
-    assert "the present one stays" in caplog.text
+        await polling.fetch()
+        await polling.fetch()
+        assert collector.requests[1].headers.get("if-none-match") == '"3"'
+        assert (polling.state.running, polling.state.failed) == (None, 3)
+        assert "OverflowError" in str(polling.state.reason)
+        collector.config = msgspec.structs.replace(CONFIG, revision=4)
+        await polling.fetch()
+        assert (polling.state.running, polling.state.received, polling.state.failed) == (4, 4, None)
+    assert applied[-1].revision == 4
+    assert "is given up" in caplog.text
 
 
 async def test_a_last_known_configuration_that_cannot_be_applied_does_not_end_the_agent(tmp_path: Path) -> None:
@@ -124,10 +121,10 @@ async def test_a_last_known_configuration_that_cannot_be_applied_does_not_end_th
         running = asyncio.create_task(polling.run())
         for _ in range(2_000):
             await asyncio.sleep(0.005)
-            if applied:
+            if any(config.revision == 4 for config in applied):
                 break
         running.cancel()
-    assert [config.revision for config in applied] == [4]
+    assert [(config.revision, config.targets) for config in applied] == [(0, ()), (4, ())], "idle, then the new one"
 
 
 async def test_a_tag_that_cannot_be_sent_back_does_not_stop_the_fetching(tmp_path: Path) -> None:

@@ -196,10 +196,10 @@ async def test_hostile_words_leave_the_exposition_valid(database_url: str) -> No
 
 
 async def _apply(collector: Collector, targets: Targets) -> None:
-    from collector import admin  # noqa: PLC0415  beside its only use
+    from collector.rollout import Rollout, apply_document  # noqa: PLC0415  beside its only use
     from collector.store.engine import run  # noqa: PLC0415  as above
 
-    await run(collector.context.engine, admin.apply_document, targets)
+    await run(collector.context.engine, apply_document, targets, Rollout(confirmed=True))
     await collector.context.registry.newer_than(0)
 
 
