@@ -208,7 +208,7 @@ async def _take(filler: Path) -> None:
                 while file.write(bytes(4_096)):
                     pass
             await asyncio.sleep(REFILL_SECONDS)
-    filler.unlink()
+    await asyncio.to_thread(filler.unlink)
 
 
 async def _makes_results(chaos: Chaos) -> tuple[str, int]:
@@ -242,9 +242,7 @@ FAULTS: dict[str, Callable[[Chaos], Awaitable[None]]] = {
     "cable stalled": stall,
     "full disk": fill_disk,
 }
-ENDS_PROCESSES = frozenset(
-    {"agent killed", "collector killed", "agent and collector killed at once", "full disk"}
-)
+ENDS_PROCESSES = frozenset({"agent killed", "collector killed", "agent and collector killed at once", "full disk"})
 """Faults after which agent or collector is another process than before."""
 
 

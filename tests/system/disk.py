@@ -14,9 +14,14 @@ def small_disk(place: Path) -> Iterator[Path | None]:
     """Mount a disk at `place` and give it; None where this user may not mount (not root, or a container forbids)."""
     place.mkdir(parents=True, exist_ok=True)
     options = f"size={SIZE},mode=0700"
-    mounted = os.geteuid() == 0 and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "isochrone-test", str(place)], check=False, stderr=subprocess.DEVNULL
-    ).returncode
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "isochrone-test", str(place)],
+            check=False,
+            stderr=subprocess.DEVNULL,
+        ).returncode
+    )
     try:
         yield place if mounted else None
     finally:

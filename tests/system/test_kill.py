@@ -2,22 +2,13 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.system.cluster import Cluster, running_cluster, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """Give a folder that Postgres' own user can reach."""
-    with TemporaryDirectory(prefix="isochrone-kill-") as folder:
-        yield Path(folder)
 
 
 async def test_every_recorded_result_stands_once_whoever_was_killed(data: Path) -> None:

@@ -1,22 +1,14 @@
 """Bugs planted in the real programs: the oracle must find each of them, or its silence means nothing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.system.cluster import Cluster, running_cluster, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """Give a folder that Postgres' own user can reach."""
-    with TemporaryDirectory(prefix="isochrone-mutant-") as folder:
-        yield Path(folder)
 
 
 async def a_killed_collector(cluster: Cluster) -> None:
@@ -47,7 +39,7 @@ async def a_proxy_in_between(cluster: Cluster) -> None:
     ],
 )
 async def test_the_oracle_finds_a_planted_bug(
-    data: Path, bug: str, fault: Callable[[Cluster], Awaitable[None]], finding: str
+    *, data: Path, bug: str, fault: Callable[[Cluster], Awaitable[None]], finding: str
 ) -> None:
     async with running_cluster(data, planted=bug) as cluster:
         await cluster.progresses(what="the start")
