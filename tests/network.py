@@ -19,6 +19,11 @@ class Network:
         for direction in ("--dport", "--sport"):
             self.run("iptables", "-A", "INPUT", "-p", "tcp", direction, str(port), *match, "-j", "DROP")
 
+    def dropped(self) -> int:
+        """Return how many packets were dropped since the network was last opened."""
+        table = self.run("iptables", "-L", "INPUT", "-v", "-n", "-x")
+        return sum(int(line.split()[0]) for line in table.splitlines() if " DROP " in line and "policy" not in line)
+
     def open(self) -> None:
         """Drop nothing any more."""
         self.run("iptables", "-F")
@@ -29,8 +34,9 @@ class Network:
         rate = ("rate", f"{kilobits}kbit", "burst", "4kb", "latency", "2s")
         self.run("tc", "qdisc", "add", "dev", LOOPBACK_DEVICE, "root", "tbf", *rate)
 
-    def run(self, *command: str) -> None:
-        subprocess.run(command, check=True, capture_output=True)
+    def run(self, *command: str) -> str:
+        """Run a program in this network; return what it said."""
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def why_not() -> str | None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -22,6 +23,7 @@ def dropping(network: Network, port: int, *match: str) -> Iterator[None]:
     network.drop(port, *match)
     try:
         yield
+        assert network.dropped() > 0, "no packet was dropped: this test proves nothing"
     finally:
         network.open()
 
@@ -64,12 +66,12 @@ async def test_f36_on_a_slow_line_with_a_full_spool_the_present_is_less_than_a_m
                 one.record(reason=dice.randbytes(30).hex())
             one.seal()
         one.born.clear()
+        began = monotonic()
+        assert await one.sender.send(one.spool.waiting()[0]) is None
+        assert monotonic() - began > 2, "the line is not slow"
         async with running(one):
             await one.record_for(40)
-            assert one.slowest() < 60
-            assert max(one.arrived) in one.born
-            late = [key for key in one.born if key not in one.arrived]
-            assert len(late) < 400, "nothing of the present arrives"
+            assert one.lag() < 30  # the backlog alone takes as long; a minute is what is promised
             assert max(one.sender.attempts.values(), default=0) <= 3, "it tries the same again and again"
 
 
@@ -82,7 +84,9 @@ async def test_f37_where_large_packets_vanish_small_batches_pass_and_large_ones_
             one.record(reason=dice.randbytes(60).hex())
         large = one.seal()
         one.recorded.clear()
+        (sealed,) = one.spool.waiting()
         with dropping(network, one.cable.listen.port, "-m", "length", "--length", "1201:65535"):
+            assert await one.sender.send(sealed) is not None
             async with running(one):
                 one.record(2)
                 one.seal()

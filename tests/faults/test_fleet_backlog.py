@@ -26,8 +26,7 @@ async def test_f48_with_a_days_backlog_the_present_is_never_late(tmp_path: Path)
             ways.append(await stack.enter_async_context(way(folder)))
             await stack.enter_async_context(running(ways[-1]))
         await asyncio.gather(*(one.record_for(SECONDS) for one in ways))
-        assert max(one.slowest() for one in ways) < 60
-        assert all(len(one.born.keys() - one.arrived.keys()) < 300 for one in ways), "nothing of the present arrives"
+        assert max(one.lag() for one in ways) < SECONDS / 2  # a minute is what is promised, with flushes of ten seconds
         old = [len(one.arrived.keys() - one.born.keys()) for one in ways]
         assert min(old) > 0, "the backlog stands still"
         assert max(old) <= SECONDS, "the backlog crowds the line"

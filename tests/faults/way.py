@@ -91,9 +91,10 @@ class Way:
             assert monotonic() < end, f"{len(self.missing())} of {len(self.recorded)} results did not arrive"
             await asyncio.sleep(0.1)
 
-    def slowest(self) -> float:
-        """Return the longest that an arrived result of this run was under way, in seconds."""
-        return max(self.arrived[key] - born for key, born in self.born.items() if key in self.arrived)
+    def lag(self) -> float:
+        """Return the longest that a result in `born` was or is under way, in seconds."""
+        now = monotonic()
+        return max(self.arrived.get(key, now) - born for key, born in self.born.items())
 
 
 def real_timing() -> Timing:

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 from tests.oracle import Window
-from tests.system.cluster import Cluster, running_cluster, until
+from tests.system.cluster import DATABASE, Cluster, running_cluster, until
 from tests.system.disk import small_disk
 
 FROZEN_SECONDS = (1.0, 3.0)
@@ -27,6 +27,9 @@ BROKEN_SECONDS = (2.0, 4.0)
 FULL_SECONDS = 3.0
 REFILL_SECONDS = 0.1
 """What the agent frees on a full disk is taken again: another program goes on writing."""
+AGENT_DISK = "4m"
+DATABASE_DISK = "192m"
+"""Tables of minutes, and the log that Postgres writes ahead."""
 BACKLOG_SEGMENTS = 2
 """Sealed segments that stand in the spool before the disk is filled: the agent has something to drop."""
 LIES = (
@@ -47,7 +50,9 @@ class Chaos:
     seed: int
     random: Random
     disk: Path | None
-    """The agent's own small disk; None: this user may not mount one, and that fault is left out."""
+    """The agent's own small disk; None: this user may not mount one, and full disks are left out."""
+    database_disk: Path | None
+    """As `disk`, of Postgres."""
     faults: Counter[str] = field(default_factory=Counter)
     windows: list[Window] = field(default_factory=list)
     slowest_seconds: float = 0.0
@@ -56,7 +61,8 @@ class Chaos:
 
     def kinds(self) -> list[str]:
         """Return what can be done here."""
-        return [name for name in FAULTS if name != "full disk" or self.disk is not None]
+        disks = {"full disk": self.disk, "full disk of postgres": self.database_disk}
+        return [name for name in FAULTS if name not in disks or disks[name] is not None]
 
     async def run(self, kinds: list[str], *, seconds: float) -> None:
         """Do one fault after the other until the time is over."""
@@ -200,6 +206,12 @@ async def fill_disk(chaos: Chaos) -> None:
     chaos.windows.append(Window(boot_id=boot, first=before + 1, last=after - 1))
 
 
+async def fill_database_disk(chaos: Chaos) -> None:
+    """Let others take the disk of Postgres: it refuses, or ends in panic, until there is room again."""
+    assert chaos.database_disk is not None
+    await _take(chaos.database_disk / "filler")
+
+
 async def _take(filler: Path) -> None:
     end = monotonic() + FULL_SECONDS
     with filler.open("wb", buffering=0) as file:
@@ -241,6 +253,7 @@ FAULTS: dict[str, Callable[[Chaos], Awaitable[None]]] = {
     "lies": lie,
     "cable stalled": stall,
     "full disk": fill_disk,
+    "full disk of postgres": fill_database_disk,
 }
 ENDS_PROCESSES = frozenset({"agent killed", "collector killed", "agent and collector killed at once", "full disk"})
 """Faults after which agent or collector is another process than before."""
@@ -250,7 +263,8 @@ ENDS_PROCESSES = frozenset({"agent killed", "collector killed", "agent and colle
 async def chaos_in(data: Path, *, seed: int) -> AsyncIterator[Chaos]:
     """Give a cluster that works, and the means to disturb it."""
     async with AsyncExitStack() as stack:
-        disk = stack.enter_context(small_disk(data / "agent"))
+        disk = stack.enter_context(small_disk(data / "agent", AGENT_DISK))
+        database_disk = stack.enter_context(small_disk(data / DATABASE, DATABASE_DISK))
         cluster = await stack.enter_async_context(running_cluster(data))
         await cluster.progresses(what="the start")
-        yield Chaos(cluster=cluster, seed=seed, random=Random(seed), disk=disk)  # noqa: S311  chances of a test
+        yield Chaos(cluster=cluster, seed=seed, random=Random(seed), disk=disk, database_disk=database_disk)  # noqa: S311  chances of a test

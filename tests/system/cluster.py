@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 90
 """For a new result in Postgres after a fault: the agent's backoff, and a machine with other things to do."""
 LINES = "printed.jsonl"
+DATABASE = "database"
+"""The folder above that of Postgres, which a test may put on a disk of its own."""
 ENDPOINTS = tuple(f"load-{number}" for number in range(4))
 FAST = Simulated(name="load", rtt="2ms", ttft="20ms", tpot="5ms", region="here", latitude=0.0, longitude=0.0)
 MODULES = {
@@ -157,7 +159,8 @@ async def running_cluster(data: Path, *, planted: str | None = None, collectors:
     `planted` is the bug that one of its programs has, of `mutants.MUTANTS`.
     """
     with open_data(data), (data / LINES).open("ab") as lines:
-        server = await asyncio.to_thread(embedded.prepare, data / "postgres")
+        (data / DATABASE).mkdir(exist_ok=True)
+        server = await asyncio.to_thread(embedded.prepare, data / DATABASE / "postgres")
         doors = [ask.reserve(Listen(LOOPBACK, 0)) for _ in range(collectors)]
         cluster = Cluster(data=data, server=server, cable=Cable(*doors), planted=planted)
         await cluster.cable.open()

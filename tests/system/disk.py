@@ -1,4 +1,4 @@
-"""A disk of its own for the agent, small enough to be filled."""
+"""Disks small enough to be filled, for the agent and for Postgres."""
 
 import os
 import subprocess
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SIZE = "4m"
-
 
 @contextmanager
-def small_disk(place: Path) -> Iterator[Path | None]:
-    """Mount a disk at `place` and give it; None where this user may not mount (not root, or a container forbids)."""
+def small_disk(place: Path, size: str) -> Iterator[Path | None]:
+    """Mount a disk of `size` (as mount(8) has it) at `place` and give it.
+
+    None where this user may not mount: not root, or a container forbids.
+    """
     place.mkdir(parents=True, exist_ok=True)
-    options = f"size={SIZE},mode=0700"
+    options = f"size={size},mode=0700"
     mounted = (
         os.geteuid() == 0
         and not subprocess.run(
