@@ -62,6 +62,8 @@ class Cable:
         self.cuts_made = 0
         self.duplicates_told = 0
         """Results that the collector's answers called duplicate."""
+        self.unanswered: set[UUID] = set()
+        """Batches that were handed on and not acknowledged yet: they may be committed."""
         self.batches: Counter[UUID] = Counter()
         """How often each batch was sent."""
         self.lost: Counter[str] = Counter()
@@ -83,6 +85,10 @@ class Cable:
         for task in busy:
             task.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
+
+    def expect_new_agent(self) -> None:
+        """Take the totals to come as those of a new process, which counts its losses from nothing."""
+        self._lost_before = Counter()
 
     def stall(self) -> None:
         """Take everything, hand on nothing."""
@@ -161,20 +167,20 @@ class Cable:
         return sees
 
     def _answered(self, data: bytes) -> bool:
-        told = re.search(rb'"duplicate":(\d+)', data)
+        told = re.search(rb'"batch_id":"([0-9a-f-]+)".*?"duplicate":(\d+)', data)
         if told is None:
             return True
         if self.cuts_made < self.cuts_wanted:
             self.cuts_made += 1
             return False
-        self.duplicates_told += int(told[1])
+        self.unanswered.discard(UUID(told[1].decode()))
+        self.duplicates_told += int(told[2])
         return True
 
     def _note_batch(self, body: bytes) -> None:
         batch = decode_batch(gzip.decompress(body)).batch
         self.batches[batch.batch_id] += 1
+        self.unanswered.add(batch.batch_id)
         now = Counter({reason.value: count for reason, count in batch.status.dropped_results.items()})
-        before = self._lost_before
-        # Totals of one process: a smaller one is of the next process, which began at nothing.
-        self.lost.update({reason: n - before[reason] if n >= before[reason] else n for reason, n in now.items()})
+        self.lost.update(now - self._lost_before)
         self._lost_before = now

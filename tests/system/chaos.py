@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 from tests.oracle import Window
-from tests.system.cluster import DATABASE, Cluster, running_cluster, until
+from tests.system.cluster import DATABASE, PATIENCE_SECONDS, Cluster, running_cluster, until
 from tests.system.disk import small_disk
 
 FROZEN_SECONDS = (1.0, 3.0)
@@ -90,6 +90,7 @@ class Chaos:
             "seed": self.seed,
             "seconds": round(monotonic() - self.began),
             "faults": dict(sorted(self.faults.items())),
+            "left_out_for_want_of_root": sorted(FAULTS.keys() - set(self.kinds())),
             "recorded": len(ledger.recorded()),
             "stored": len(ledger.stored),
             "declared_lost": dict(self.cluster.cable.lost),
@@ -192,18 +193,32 @@ async def _broken(chaos: Chaos) -> None:
 
 
 async def fill_disk(chaos: Chaos) -> None:
-    """Let others take the agent's disk while it has a backlog: it drops the oldest and says so."""
+    """Let others take the agent's disk while it has a backlog: it drops the oldest and says so.
+
+    Nothing that waits may have been committed: the agent would declare it lost, as far as it knows, and be wrong.
+    """
     assert chaos.disk is not None
     spool, cable = chaos.disk / "spool", chaos.cluster.cable
+    await _all_answered(chaos)
     cable.stall()
+    await cable.drop()
     while len(list(spool.glob("*.seg"))) < BACKLOG_SEGMENTS + 1:  # one is on its way, and kept
         await _makes_results(chaos)
         await chaos.cluster.kill("agent")  # the next run seals what this one left
     boot, before = await _makes_results(chaos)
     await _take(chaos.disk / "filler")
+    await cable.drop()
     cable.flow()
     _, after = await _makes_results(chaos)
     chaos.windows.append(Window(boot_id=boot, first=before + 1, last=after - 1))
+
+
+async def _all_answered(chaos: Chaos) -> None:
+    """Return at a moment at which every batch is acknowledged; no other task has run since."""
+    end = monotonic() + PATIENCE_SECONDS
+    while chaos.cluster.cable.unanswered:
+        assert monotonic() < end, "a batch is not acknowledged"
+        await asyncio.sleep(0.01)
 
 
 async def fill_database_disk(chaos: Chaos) -> None:

@@ -15,7 +15,7 @@ from collector import processes
 from tests.system.chaos import chaos_in
 
 SECONDS = float(os.environ.get("ISOCHRONE_CHAOS_SECONDS", "20"))
-SEED = int(os.environ.get("ISOCHRONE_CHAOS_SEED", "4"))
+SEED = int(os.environ.get("ISOCHRONE_CHAOS_SEED", "1181"))
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(SECONDS + 600)]
 
