@@ -8,7 +8,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-real check bench bench-accuracy fmt lock clean
+.PHONY: help install up test test-faults soak test-real check bench bench-accuracy fmt lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,15 @@ up: $(STAMP) ## run everything on this machine: Postgres, collector, agent, thre
 
 test: $(STAMP) ## prove it: unit, contract, integration, migration and system tests
 	$(BIN)/python -m pytest $(ARGS)
+
+# Some faults need a disk or a network of their own: without root they are skipped, and say so.
+test-faults: $(STAMP) ## everything of tests/faults, planted bugs, and over three minutes of random faults (half an hour)
+	ISOCHRONE_CHAOS_SECONDS=$${ISOCHRONE_CHAOS_SECONDS:-200} $(BIN)/python -m pytest -m "not real and not bench" \
+		tests/faults tests/system/test_chaos.py tests/system/test_mutants.py $(ARGS)
+
+soak: $(STAMP) ## half an hour of random faults: nothing lost, nothing grown (ISOCHRONE_SOAK_MINUTES)
+	ISOCHRONE_SOAK_MINUTES=$${ISOCHRONE_SOAK_MINUTES:-30} $(BIN)/python -m pytest -s -m slow_fault \
+		tests/faults/test_soak.py $(ARGS)
 
 test-real: $(STAMP) ## measure a real model server and a real gateway (builds both the first time)
 	$(BIN)/python -m tests.real.run $(ARGS)

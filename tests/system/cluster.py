@@ -1,22 +1,14 @@
-"""Real processes for the system tests: Postgres, collector, simulator and agent, and a cable that can be cut.
-
-The oracle: an agent prints a result after it recorded it. Each printed (boot_id, seq) is an obligation; `Ledger` holds
-them against what stands in Postgres.
-"""
+"""Real processes for the system tests: Postgres, collectors, simulator and agent, and a cable that can be cut."""
 
 import asyncio
-import json
 import os
-import re
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import psycopg
 
@@ -28,11 +20,16 @@ from collector.up.data import open_data, write_secret
 from collector.up.demo import Simulated
 from isochrone.config import Duration, Endpoint, InferenceOptions, Module, Provider, RttOptions, Targets
 from isochrone.outcome import Prober, RttMethod
+from tests.oracle import Key, Ledger, Printed, Window, read_printed
+from tests.system import mutants
+from tests.system.cable import LOOPBACK, Cable
 
-Key = tuple[str, int]
-"""(boot_id, seq): names a result of one agent for ever."""
-LOOPBACK = "127.0.0.1"
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 90
+"""For a new result in Postgres after a fault: the agent's backoff, and a machine with other things to do."""
 LINES = "printed.jsonl"
+DATABASE = "database"
+"""The folder above that of Postgres, which a test may put on a disk of its own."""
 ENDPOINTS = tuple(f"load-{number}" for number in range(4))
 FAST = Simulated(name="load", rtt="2ms", ttft="20ms", tpot="5ms", region="here", latitude=0.0, longitude=0.0)
 MODULES = {
@@ -49,6 +46,8 @@ MODULES = {
         inference=InferenceOptions(max_output_tokens=4, first_token_timeout=Duration(0.5), stall_timeout=Duration(0.5)),
     ),
 }
+IN_FLIGHT = len(ENDPOINTS) * len(MODULES)
+"""Results that may be recorded and not yet printed when a kill comes: one for each target."""
 
 
 async def until(condition: Callable[[], bool], *, what: str, seconds: float) -> None:
@@ -59,100 +58,6 @@ async def until(condition: Callable[[], bool], *, what: str, seconds: float) -> 
         await asyncio.sleep(0.1)
 
 
-class Cable:
-    """A TCP proxy before the collector. It can keep answers to batches to itself: committed, but never told."""
-
-    def __init__(self, to: Listen) -> None:
-        self._to = to
-        self._server: asyncio.Server | None = None
-        self._busy: set[asyncio.Task[None]] = set()
-        self.listen = Listen(LOOPBACK, 0)
-        self.cuts_wanted = 0
-        self.cuts_made = 0
-        self.duplicates_told = 0
-        """Results that the collector's answers called duplicate."""
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._accept, LOOPBACK, 0)
-        self.listen = Listen(LOOPBACK, self._server.sockets[0].getsockname()[1])
-
-    async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._busy:
-            task.cancel()
-        await asyncio.gather(*self._busy, return_exceptions=True)
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._carry(reader, writer))
-        self._busy.add(task)
-        task.add_done_callback(self._busy.discard)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            there = await asyncio.open_connection(self._to.host, self._to.port)
-            asked = asyncio.create_task(self._pump(reader, there[1], self._asked))
-            await self._pump(there[0], writer, self._answered)
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
-            there[1].close()
-        writer.close()
-
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
-    ) -> None:
-        with suppress(OSError):
-            while (data := await reader.read(65_536)) and passes(data):
-                writer.write(data)
-                await writer.drain()
-
-    def _asked(self, _data: bytes) -> bool:
-        return True
-
-    def _answered(self, data: bytes) -> bool:
-        told = re.search(rb'"duplicate":(\d+)', data)
-        if told is None:
-            return True
-        if self.cuts_made < self.cuts_wanted:
-            self.cuts_made += 1
-            return False
-        self.duplicates_told += int(told[1])
-        return True
-
-
-@dataclass(kw_only=True)
-class Ledger:
-    """What the agent said that it recorded, against what stands in the database."""
-
-    printed: dict[Key, dict[str, Any]]
-    stored: list[dict[str, Any]]
-
-    @property
-    def counts(self) -> Counter[Key]:
-        return Counter((str(row["boot_id"]), row["seq"]) for row in self.stored)
-
-    def missing(self) -> set[Key]:
-        return self.printed.keys() - self.counts.keys()
-
-    def doubled(self) -> set[Key]:
-        return {key for key, count in self.counts.items() if count > 1}
-
-    def unprinted(self) -> set[Key]:
-        """Return what is stored but was never printed: recorded in the instant before a kill, or invented."""
-        return self.counts.keys() - self.printed.keys()
-
-    def changed(self) -> set[Key]:
-        """Return what is stored with another content than was printed."""
-        facts = {(str(row["boot_id"]), row["seq"]): row for row in self.stored}
-        return {key for key, line in self.printed.items() if key in facts and not _same(line, facts[key])}
-
-
-def _same(line: dict[str, Any], row: dict[str, Any]) -> bool:
-    seconds = ((line[name], row[name]) for name in ("rtt_seconds", "ttft_seconds", "duration_seconds"))
-    close = all((a is None) == (b is None) and (a is None or abs(a - b) <= 1e-5 * max(a, 1e-3)) for a, b in seconds)
-    return close and all(line[name] == row[name] for name in ("endpoint", "module", "outcome"))
-
-
 @dataclass(kw_only=True)
 class Cluster:
     """Everything that runs. A child that is killed is started again by its keeper, as under systemd."""
@@ -160,6 +65,7 @@ class Cluster:
     data: Path
     server: embedded.Postgres
     cable: Cable
+    planted: str | None = None
     children: dict[str, Child] = field(default_factory=dict)
 
     @property
@@ -167,6 +73,8 @@ class Cluster:
         return self.data / LINES
 
     async def start(self, program: Program) -> None:
+        if self.planted is not None and mutants.concerns(self.planted, program):
+            program = mutants.plant(self.planted, program)
         self.children[program.name.split()[0]] = child = Child(program=program)
         await child.start()
 
@@ -174,53 +82,92 @@ class Cluster:
         for child in reversed(self.children.values()):
             await child.stop()
 
-    async def kill(self, name: str) -> None:
-        """Kill -9 the named process and wait until another stands in its place."""
+    async def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the named process and wait until another stands in its place."""
         child = self.children[name]
         restarts, pid = child.restarts, child.pid
         assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         await until(lambda: child.restarts > restarts and child.pid is not None, what=f"{name} again", seconds=30)
+        if name == "agent":
+            self.cable.expect_new_agent()
 
-    def printed(self) -> dict[Key, dict[str, Any]]:
-        """Return every whole line that the agents printed; a line that a kill cut short is no promise."""
-        found = {}
-        for text in self.lines.read_text().splitlines():
-            with suppress(ValueError):
-                line = json.loads(text)
-                found[line["boot_id"], line["seq"]] = line
-        return found
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to the named process, if it runs."""
+        pid = self.children[name].pid
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
-    def stored(self) -> list[dict[str, Any]]:
-        """Return what Postgres has."""
+    def backends(self) -> list[int]:
+        """Return the processes of Postgres that serve the collectors."""
+        with psycopg.connect(self.server.url) as connection:
+            rows = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'isochrone%'"
+            ).fetchall()
+        return [pid for (pid,) in rows]
+
+    def printed(self, *, since: int = 0) -> Printed:
+        """Return what the agents printed after so many bytes."""
+        with self.lines.open("rb") as file:
+            file.seek(since)
+            return read_printed(file.read().decode())
+
+    def ledger(self, windows: tuple[Window, ...] = ()) -> Ledger:
+        """Return the account as it stands."""
         with psycopg.connect(self.server.url, row_factory=psycopg.rows.dict_row) as connection:
-            return connection.execute("SELECT * FROM v_result").fetchall()
+            stored = connection.execute("SELECT * FROM v_result").fetchall()
+        return Ledger(
+            printed=self.printed(),
+            stored=stored,
+            duplicates_told=self.cable.duplicates_told,
+            declared=dict(+self.cable.lost),
+            windows=windows,
+            in_flight=IN_FLIGHT,
+        )
 
-    def ledger(self) -> Ledger:
-        return Ledger(printed=self.printed(), stored=self.stored())
-
-    async def progresses(self, *, what: str, seconds: float = 60) -> None:
+    async def progresses(self, *, what: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until a result that the agent prints from now on stands in Postgres."""
-        before = self.printed().keys()
+        since = self.lines.stat().st_size
 
         def new_one_stored() -> bool:
+            new = self.printed(since=since).keys()
             with suppress(psycopg.OperationalError):
-                return not (self.ledger().counts.keys() & self.printed().keys()) <= before
+                return bool(new) and self._stands(new)
             return False
 
         await until(new_one_stored, what=f"a new result in Postgres after {what}", seconds=seconds)
 
+    async def drains(self) -> None:
+        """Wait until the agent has next to nothing to send, then end it."""
+        spool = self.data / "agent" / "spool"
+        await until(lambda: len(list(spool.glob("*.seg"))) <= 1, what="the backlog sent", seconds=3 * PATIENCE_SECONDS)
+        assert await self.children["agent"].stop(), "the agent did not drain in time"
+
+    def _stands(self, keys: set[Key]) -> bool:
+        boots, seqs = zip(*keys, strict=True)
+        query = (
+            "SELECT 1 FROM v_result JOIN unnest(%s::uuid[], %s::bigint[]) AS new (boot, number)"
+            " ON boot_id = boot AND seq = number LIMIT 1"
+        )
+        with psycopg.connect(self.server.url, connect_timeout=5) as connection:
+            return connection.execute(query, [list(boots), list(seqs)]).fetchone() is not None
+
 
 @asynccontextmanager
-async def running_cluster(data: Path) -> AsyncIterator[Cluster]:
-    """Give a cluster under load: four endpoints, each with a round trip and a stream every second."""
+async def running_cluster(data: Path, *, planted: str | None = None, collectors: int = 1) -> AsyncIterator[Cluster]:
+    """Give a cluster under load: four endpoints, each with a round trip and a stream every second.
+
+    `planted` is the bug that one of its programs has, of `mutants.MUTANTS`.
+    """
     with open_data(data), (data / LINES).open("ab") as lines:
-        server = await asyncio.to_thread(embedded.prepare, data / "postgres")
-        collector = ask.reserve(Listen(LOOPBACK, 0))
-        cluster = Cluster(data=data, server=server, cable=Cable(collector))
+        (data / DATABASE).mkdir(exist_ok=True)
+        server = await asyncio.to_thread(embedded.prepare, data / DATABASE / "postgres")
+        doors = [ask.reserve(Listen(LOOPBACK, 0)) for _ in range(collectors)]
+        cluster = Cluster(data=data, server=server, cable=Cable(*doors), planted=planted)
         await cluster.cable.open()
         try:
-            await _start(cluster, collector, results_to=lines.fileno())
+            await _start(cluster, doors, results_to=lines.fileno())
             yield cluster
         finally:
             await cluster.stop()
@@ -228,7 +175,7 @@ async def running_cluster(data: Path) -> AsyncIterator[Cluster]:
             server.forget()
 
 
-async def _start(cluster: Cluster, collector: Listen, *, results_to: int) -> None:
+async def _start(cluster: Cluster, doors: list[Listen], *, results_to: int) -> None:
     data, logs = cluster.data, cluster.data / "log"
     port = ask.reserve(Listen(LOOPBACK, 0)).port
     await cluster.start(programs.postgres(cluster.server, logs))
@@ -237,7 +184,10 @@ async def _start(cluster: Cluster, collector: Listen, *, results_to: int) -> Non
     await asyncio.to_thread(admin.apply_targets, url, load_targets(port))
     token = await asyncio.to_thread(partial(admin.add_agent, url, name="tester", region="here"))
     write_secret(data / "agent.credential", token)
-    await cluster.start(programs.collector(url, collector, logs))
+    for number, door in enumerate(doors, start=1):
+        program = programs.collector(url, door, logs)
+        name = "collector" if number == 1 else f"collector-{number}"
+        await cluster.start(replace(program, name=name, log=logs / f"{name}.log"))
     await cluster.start(programs.simulator(FAST, port, logs))
     settings = programs.agent_settings(f"http://{cluster.cable.listen}", data)
     await cluster.start(programs.agent(settings, logs, results_to=results_to))
