@@ -15,10 +15,10 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from collector import admin, api, jobs
+from collector import admin, api, jobs, room
 from collector.admin import Applied
 from collector.api.context import Context
-from collector.api.deadlines import BoundedProtocol
+from collector.api.deadlines import bounded
 from collector.api.readers import Readers
 from collector.config import Settings
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
@@ -27,13 +27,14 @@ from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
 from collector.store import migration
 from collector.store.agents import list_agents, record_reports
-from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
+from collector.store.engine import AsyncEngine, check_encoding, database_bytes, open_engine, run
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
 
 REGISTRY_SECONDS: Final = 10.0
 PARTITIONS_SECONDS: Final = 60.0
 REPORTS_SECONDS: Final = 15.0
+SIZE_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 5
 """For requests under way when the collector is told to stop."""
@@ -78,7 +79,7 @@ def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=bounded(settings.connections_per_address),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -148,8 +149,22 @@ def _jobs(context: Context) -> list[Job]:
         Job(name="partitions", seconds=PARTITIONS_SECONDS, work=make_partitions),
         Job(name="reports", seconds=REPORTS_SECONDS, work=lambda: _write_reports(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=_once(lambda: _recall(context))),
+        *_size_job(context),
         *_targets_job(context),
     ]
+
+
+def _size_job(context: Context) -> list[Job]:
+    bound = context.settings.max_db_bytes
+    if bound is None:
+        return []
+
+    async def measure() -> None:
+        size = await run(context.engine, database_bytes)
+        context.metrics.set_database_size(size, bound=bound)
+        context.database_full = room.judge(size, bound=bound, was_full=context.database_full)
+
+    return [Job(name="database size", seconds=SIZE_SECONDS, work=measure)]
 
 
 def _targets_job(context: Context) -> list[Job]:

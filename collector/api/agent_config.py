@@ -4,15 +4,16 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from collector.api.context import Calling
+from collector.api.context import Calling, Running
 
 router = APIRouter(tags=["agents"])
 
 
 @router.get("/v1/agent/config")
-async def get_agent_config(request: Request, caller: Calling) -> Response:
+async def get_agent_config(request: Request, caller: Calling, context: Running) -> Response:
     """Return what the calling agent shall probe; 304 when it has that already."""
-    share = caller.registry.share(caller.agent.id)
+    with context.configs.slot():
+        share = caller.registry.share(caller.agent.id)
     headers = {"ETag": share.etag, "Cache-Control": "no-cache"}
     if _matches(request.headers.get("if-none-match"), share.etag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

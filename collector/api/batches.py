@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -14,6 +15,10 @@ from collector.store import engine
 from isochrone.batch import Ack
 from isochrone.names import printable
 from isochrone.wire import Decoded, WireError, decode_batch, encode_ack
+
+FULL_RETRY_SECONDS: Final = 60.0
+"""The size of the database is looked at as often."""
+DATABASE_FULL: Final = "The database has reached its bound. Keep the results and send them again later."
 
 router = APIRouter(tags=["agents"])
 
@@ -31,6 +36,7 @@ class Delivery:
 async def post_batch(request: Request, caller: Calling, context: Running) -> Response:
     """Store a batch exactly once. Good results are kept, bad ones named; a repeat is all duplicate."""
     came_at = context.utc_now()
+    _admit(caller, context)
     gzipped = check_headers(request)
     async with context.turns.turn(caller.agent.id):
         body = await read_body(request)
@@ -43,6 +49,16 @@ async def post_batch(request: Request, caller: Calling, context: Running) -> Res
     context.metrics.count_batch(done, agent_id=caller.agent.id)
     _note_report(delivery, context)
     return Response(encode_ack(_ack(delivery, done, context)), media_type="application/json")
+
+
+def _admit(caller: Caller, context: Context) -> None:
+    """Raise Refused before anything of the body is read: the database is full, or the agent sends too often."""
+    if context.database_full:
+        raise Refused("full", DATABASE_FULL, retry_after_seconds=FULL_RETRY_SECONDS)
+    wait = context.rates.wait_seconds(caller.agent.id)
+    if wait is not None:
+        detail = f"At most {context.settings.batches_per_second:g} batches in a second. Send larger ones."
+        raise Refused("too_fast", detail, retry_after_seconds=wait)
 
 
 def _decode(data: bytes) -> Decoded:

@@ -1,9 +1,10 @@
 """What every route works with, and who may ask."""
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
@@ -12,6 +13,7 @@ from fastapi import Depends, Request
 
 from collector import auth
 from collector.admin import Applied
+from collector.api.admission import Admission, Buckets
 from collector.api.readers import Readers
 from collector.config import Settings
 from collector.errors import Refused
@@ -20,30 +22,18 @@ from collector.registry import AgentRow, Registry, RegistryCache
 from collector.store.engine import AsyncEngine
 from collector.store.partitions import Partitions
 
-MAX_BATCHES_AT_ONCE: Final = 64
+MAX_BATCHES_AT_ONCE: Final = 32
 """Each may hold 4 MiB inflated and a connection to the database."""
+MAX_CONFIGS_AT_ONCE: Final = 64
+BATCH_BURST: Final = 10
+"""Batches of one agent at once, before its rate (a setting) holds."""
+FAILURES_PER_SECOND: Final = 10 / 60
+FAILURES_BURST: Final = 10
+"""Wrong credentials of one address that are answered one by one."""
 MAX_BATCHES_OF_ONE_AGENT: Final = 4
 """Read or worked on at once: an agent has two lanes, and what it still holds open from before a broken connection."""
 TURN_SECONDS: Final = 5.0
 """How long a batch waits, unread, for another one of its agent."""
-
-
-class Admission:
-    """Bounds how many requests of a route are worked on at once."""
-
-    def __init__(self, limit: int) -> None:
-        self._free = limit
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot; raise Refused (503) when there is none: waiting here would fill the memory."""
-        if self._free <= 0:
-            raise Refused("busy", "The collector works on as many batches as it can hold. Send it again later.")
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
 
 
 class Turns:
@@ -84,8 +74,22 @@ class Context:
     """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
-    batches: Admission = field(default_factory=lambda: Admission(MAX_BATCHES_AT_ONCE))
+    batches: Admission = field(default_factory=lambda: Admission(MAX_BATCHES_AT_ONCE, monotonic=time.monotonic))
+    configs: Admission = field(default_factory=lambda: Admission(MAX_CONFIGS_AT_ONCE, monotonic=time.monotonic))
+    rates: Buckets = field(init=False)
+    """Batches by agent."""
+    failures: Buckets = field(
+        default_factory=lambda: Buckets(per_second=FAILURES_PER_SECOND, burst=FAILURES_BURST, monotonic=time.monotonic)
+    )
+    """Wrong credentials by address."""
+    database_full: bool = False
+    """Beyond 90 % of `max_db_bytes`: no batch is taken until there is room again."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
+
+    def __post_init__(self) -> None:
+        """Take the rate from the settings."""
+        per_second = self.settings.batches_per_second
+        self.rates = Buckets(per_second=per_second, burst=max(BATCH_BURST, per_second), monotonic=time.monotonic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,21 @@ def context_of(request: Request) -> Context:
 
 
 async def calling_agent(request: Request) -> Caller:
-    """Return the agent whose credential the request bears; raise Refused. Reads nothing of the body."""
+    """Return the agent whose credential the request bears; raise Refused. Reads nothing of the body.
+
+    Only failures are counted against an address: a valid agent behind the same one is never refused for them.
+    """
+    try:
+        return await _authenticated(request)
+    except Refused as exc:
+        wait = context_of(request).failures.wait_seconds(request.client.host if request.client is not None else "")
+        if exc.kind != "unauthorized" or wait is None:
+            raise
+        detail = "Too many wrong tokens came from this address. Try again later, with a valid one."
+        raise Refused("too_many_failures", detail, retry_after_seconds=wait) from exc
+
+
+async def _authenticated(request: Request) -> Caller:
     cache = context_of(request).registry
     token = auth.bearer_token(request.headers.get("authorization"))
     registry = await cache.get()
