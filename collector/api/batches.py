@@ -41,7 +41,7 @@ async def post_batch(request: Request, caller: Calling, context: Running) -> Res
     async with context.turns.turn(caller.agent.id):
         body = await read_body(request)
         # Not before the body is here: one agent's slow bodies must not take the room of the others.
-        with context.batches.slot():
+        async with context.batches.slot_for(len(body)):
             decoded = _decode(inflate(body) if gzipped else body)
             moments = Moments(came_at=came_at, received_at=context.utc_now())
             delivery = Delivery(decoded=decoded, caller=caller, moments=moments)
