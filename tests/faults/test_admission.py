@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from fastapi import FastAPI
 
 from collector import room
 from collector.api import deadlines
 from collector.config import Settings
-from collector.errors import Conflict
 from collector.store import results
 from tests.collecting import (
     QUICK,
@@ -112,18 +112,12 @@ async def test_f09_a_deadlock_is_tried_once_more_inside(collector: Collector, mo
     monkeypatch.setattr(results, "copy_rows", deadlock_first)
     assert (await collector.send(batch_of([inference_result(0)]))).json()["accepted"] == 1
     assert calls == 2
-    assert issubclass(Conflict, Exception)
 
 
-async def test_f79_connections_of_one_address_are_bounded(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_f79_connections_of_one_address_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "HEADER_SECONDS", 60.0)  # so that nothing else closes them
     monkeypatch.setattr(deadlines, "is_loopback", lambda _address: False)
     monkeypatch.setattr("tests.collecting.BoundedProtocol", deadlines.bounded(3))
-    app = collector.client  # the collector keeps running beside
-    assert app is not None
-    from fastapi import FastAPI  # noqa: PLC0415  beside its only use
-
     async with serving(FastAPI()) as address:
         port = int(address.rsplit(":", 1)[1])
         pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
