@@ -8,7 +8,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-faults soak test-real check bench bench-accuracy fmt lock clean
+.PHONY: help install up test test-faults soak test-real check bench bench-accuracy bench-herd fmt lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(STAMP) ## measure speed and size, each against its limit or a peer
 
 bench-accuracy: $(STAMP) ## hold the agent's times against the packets', beside httpx, aiohttp and the OpenAI SDK (root)
 	@$(BIN)/python -m tests.bench.accuracy.run $(ARGS)
+
+bench-herd: $(STAMP) ## let 10,000 agents come back at once after five minutes without their collector
+	@$(BIN)/python -m tests.bench.herd $(ARGS)
 
 fmt: $(STAMP) ## put the code into its form
 	$(BIN)/ruff format .

@@ -15,9 +15,9 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from collector import admin, api, jobs, rollout
+from collector import admin, api, jobs, rollout, room
 from collector.api.context import Context
-from collector.api.deadlines import BoundedProtocol
+from collector.api.deadlines import bounded
 from collector.api.readers import Readers
 from collector.clones import FORGET
 from collector.config import Settings
@@ -31,7 +31,7 @@ from collector.store import migration
 from collector.store.agent_config import put_reports
 from collector.store.agents import list_agents, record_reports
 from collector.store.credentials import clones_since, record_clone
-from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
+from collector.store.engine import AsyncEngine, check_encoding, database_bytes, open_engine, run
 from collector.store.fleet import fold_runs, list_facts
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
@@ -44,6 +44,7 @@ FOLD_SECONDS: Final = 3_600.0
 KEPT_RUN_DAYS: Final = 30
 """How long the books of a run that is over stay apart: longer than any agent keeps its results."""
 CANARY_SECONDS: Final = 15.0
+SIZE_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 5
 """For requests under way when the collector is told to stop."""
@@ -88,7 +89,7 @@ def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=bounded(settings.connections_per_address),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -162,8 +163,22 @@ def _jobs(context: Context) -> list[Job]:
         Job(name="fold", seconds=FOLD_SECONDS, work=lambda: _fold_runs(context)),
         Job(name="canary", seconds=CANARY_SECONDS, work=lambda: _watch_canary(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=_once(lambda: _recall(context))),
+        *_size_job(context),
         *_targets_job(context),
     ]
+
+
+def _size_job(context: Context) -> list[Job]:
+    bound = context.settings.max_db_bytes
+    if bound is None:
+        return []
+
+    async def measure() -> None:
+        size = await run(context.engine, database_bytes)
+        context.metrics.set_database_size(size, bound=bound)
+        context.database_full = room.judge(size, bound=bound, was_full=context.database_full)
+
+    return [Job(name="database size", seconds=SIZE_SECONDS, work=measure)]
 
 
 def _targets_job(context: Context) -> list[Job]:

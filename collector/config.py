@@ -14,6 +14,8 @@ DEFAULT_LISTEN: Final = "127.0.0.1:8420"
 DEFAULT_FLUSH_SECONDS: Final = 10.0
 DEFAULT_LATE_SECONDS: Final = 300.0
 """A result older than this at ingest is stored, and left out of the live metrics."""
+DEFAULT_BATCHES_PER_SECOND: Final = 2.0
+DEFAULT_CONNECTIONS_PER_ADDRESS: Final = 64
 MAX_PORT: Final = 65_535
 MAX_READ_TOKEN: Final = 249
 """Longest read token, in characters."""
@@ -45,6 +47,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     late_seconds: float = DEFAULT_LATE_SECONDS
     read_token_sha256: str | None = None
     """None: reading is open."""
+    batches_per_second: float = DEFAULT_BATCHES_PER_SECOND
+    """Of one agent, after a burst; more are answered 429."""
+    connections_per_address: int = DEFAULT_CONNECTIONS_PER_ADDRESS
+    """Open at once from one address, loopback apart; more are closed."""
+    max_db_bytes: int | None = None
+    """Batches are refused from 90 % of it on. None: no bound."""
     targets: Path | None = None
     """The target file, loaded at the start and again on SIGHUP and `POST /-/reload`."""
 
@@ -59,6 +67,10 @@ def load_settings(
         flush_seconds=_number(environment, "ISOCHRONE_FLUSH_SECONDS", DEFAULT_FLUSH_SECONDS),
         late_seconds=_number(environment, "ISOCHRONE_LATE_SECONDS", DEFAULT_LATE_SECONDS),
         read_token_sha256=_token_digest(environment.get("ISOCHRONE_READ_TOKEN_FILE")),
+        batches_per_second=_number(environment, "ISOCHRONE_BATCHES_PER_SECOND", DEFAULT_BATCHES_PER_SECOND),
+        connections_per_address=_count(environment, "ISOCHRONE_CONNECTIONS_PER_ADDRESS")
+        or DEFAULT_CONNECTIONS_PER_ADDRESS,
+        max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
         targets=targets,
     )
 
@@ -92,6 +104,17 @@ def parse_listen(text: str) -> Listen:
 def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     text = environment.get(name)
     return default if text is None else _read(name, text, _positive)
+
+
+def _count(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name)
+    return None if text is None else _read(name, text, _whole)
+
+
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) < 2**63:
+        raise ValueError("write a whole number above 0")
+    return int(text)
 
 
 def _positive(text: str) -> float:

@@ -8,6 +8,7 @@ CollectorError
 +-- SchemaBehind          the database is not at the revision of this release
 +-- DatabaseUnfit         the database is none that results can be kept in
 +-- DatabaseUnavailable   the database is at fault, not the data: try again (503)
+|   +-- Conflict          it chose one of two transactions: once more, at once
 |   +-- StatementTooSlow  it gave up on one statement; for a reader: too much was asked for
 +-- Refused               a request that breaks a rule; `kind` names its problem (collector/api/problems.py)
 """
@@ -49,6 +50,10 @@ class DatabaseUnavailable(CollectorError):
     """The database does not answer, is full, read-only or overloaded. Nothing was stored; trying again is right."""
 
 
+class Conflict(DatabaseUnavailable):
+    """A deadlock or a failed serialization: the same transaction may succeed at once."""
+
+
 class StatementTooSlow(DatabaseUnavailable):
     """The database gave up on one statement at its own time limit, and serves others."""
 
@@ -56,6 +61,8 @@ class StatementTooSlow(DatabaseUnavailable):
 class Refused(CollectorError):
     """A request that the collector does not serve. The text is for the caller and holds nothing secret."""
 
-    def __init__(self, kind: str, detail: str) -> None:
+    def __init__(self, kind: str, detail: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(detail)
         self.kind = kind
+        self.retry_after_seconds = retry_after_seconds
+        """When to come again; None: as the table of problems has it."""

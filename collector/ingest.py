@@ -14,7 +14,7 @@ from msgspec.structs import astuple
 
 from collector import schema
 from collector.books import Brought, Receipt, word_of
-from collector.errors import DatabaseUnavailable
+from collector.errors import Conflict, DatabaseUnavailable
 from collector.registry import AgentRow, Known
 from collector.store.engine import AsyncEngine
 from collector.store.partitions import Partitions
@@ -148,6 +148,8 @@ async def ingest(engine: AsyncEngine, partitions: Partitions, *, plan: Plan, led
     await partitions.ensure(engine, plan.days)
     try:
         return await _store(engine, plan, ledger)
+    except Conflict:  # a deadlock has a loser: it wins when it tries again
+        pass
     except MissingPartition:
         partitions.forget()
         await partitions.ensure(engine, plan.days)

@@ -39,6 +39,8 @@ from isochrone.wire import encode_batch
 
 REGION = "eu-central"
 AGENT = "agent-1"
+QUICK = 10_000.0
+"""Batches per second: tests send as fast as they can."""
 
 TARGETS = Targets(
     modules={
@@ -106,7 +108,7 @@ async def running_collector(
     if targets is not None:
         admin.apply_targets(database_url, targets)
     token = admin.add_agent(database_url, name=AGENT, region=REGION, replace_credential=True)
-    app = create_app(settings or Settings(database_url=database_url))
+    app = create_app(settings or Settings(database_url=database_url, batches_per_second=QUICK))
     async with serving(app) as address, httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client:
         yield Collector(context=app.state.context, client=client, database_url=database_url, token=token)
 

@@ -13,7 +13,8 @@ router = APIRouter(tags=["agents"])
 @router.get("/v1/agent/config")
 async def get_agent_config(request: Request, caller: Calling, context: Running) -> Response:
     """Return what the calling agent shall probe; 304 when it has that already."""
-    share = caller.registry.share(caller.agent.id)
+    with context.configs.slot():
+        share = caller.registry.share(caller.agent.id)
     _note(caller, context, decode_state(request.headers.get(STATE_HEADER)))
     headers = {"ETag": share.etag, "Cache-Control": "no-cache", **caller.headers}
     if _matches(request.headers.get("if-none-match"), share.etag):

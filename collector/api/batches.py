@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,6 +18,10 @@ from collector.store import engine
 from isochrone.batch import Ack
 from isochrone.names import printable
 from isochrone.wire import Decoded, WireError, decode_batch, encode_ack
+
+FULL_RETRY_SECONDS: Final = 60.0
+"""The size of the database is looked at as often."""
+DATABASE_FULL: Final = "The database has reached its bound. Keep the results and send them again later."
 
 router = APIRouter(tags=["agents"])
 
@@ -34,11 +39,12 @@ class Delivery:
 async def post_batch(request: Request, caller: Calling, context: Running) -> Response:
     """Store a batch exactly once. Good results are kept, bad ones named; a repeat is all duplicate."""
     came_at = context.utc_now()
+    _admit(caller, context)
     gzipped = check_headers(request)
     async with context.turns.turn(caller.agent.id):
         body = await read_body(request)
         # Not before the body is here: one agent's slow bodies must not take the room of the others.
-        with context.batches.slot():
+        async with context.batches.slot_for(len(body)):
             decoded = _decode(inflate(body) if gzipped else body)
             _check_sender(decoded, caller)
             moments = Moments(came_at=came_at, received_at=context.utc_now())
@@ -49,6 +55,16 @@ async def post_batch(request: Request, caller: Calling, context: Running) -> Res
     _watch_for_clones(delivery, done, context)
     ack = encode_ack(_ack(delivery, done, context))
     return Response(ack, media_type="application/json", headers=caller.headers)
+
+
+def _admit(caller: Caller, context: Context) -> None:
+    """Raise Refused before anything of the body is read: the database is full, or the agent sends too often."""
+    if context.database_full:
+        raise Refused("full", DATABASE_FULL, retry_after_seconds=FULL_RETRY_SECONDS)
+    wait = context.rates.wait_seconds(caller.agent.id)
+    if wait is not None:
+        detail = f"At most {context.settings.batches_per_second:g} batches in a second. Send larger ones."
+        raise Refused("too_fast", detail, retry_after_seconds=wait)
 
 
 def _decode(data: bytes) -> Decoded:

@@ -1,9 +1,10 @@
 """What every route works with, and who may ask."""
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
@@ -11,6 +12,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 
 from collector import auth
+from collector.api.admission import Admission, Buckets
 from collector.api.readers import Readers
 from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
@@ -23,8 +25,14 @@ from collector.store.credentials import confirm_credential
 from collector.store.engine import AsyncEngine, run
 from collector.store.partitions import Partitions
 
-MAX_BATCHES_AT_ONCE: Final = 64
+MAX_BATCHES_AT_ONCE: Final = 32
 """Each may hold 4 MiB inflated and a connection to the database."""
+MAX_CONFIGS_AT_ONCE: Final = 64
+BATCH_BURST: Final = 10
+"""Batches of one agent at once, before its rate (a setting) holds."""
+FAILURES_PER_SECOND: Final = 10 / 60
+FAILURES_BURST: Final = 10
+"""Wrong credentials of one address that are answered one by one."""
 MAX_BATCHES_OF_ONE_AGENT: Final = 4
 """Read or worked on at once: an agent has two lanes, and what it still holds open from before a broken connection."""
 MAX_ENROLMENTS_AT_ONCE: Final = 4
@@ -33,24 +41,6 @@ ROTATE_HEADER: Final = "Isochrone-Rotate"
 """Stands in answers to an agent of which the operator wants a new credential."""
 TURN_SECONDS: Final = 5.0
 """How long a batch waits, unread, for another one of its agent."""
-
-
-class Admission:
-    """Bounds how many requests of a route are worked on at once."""
-
-    def __init__(self, limit: int) -> None:
-        self._free = limit
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot; raise Refused (503) when there is none: waiting here would fill the memory."""
-        if self._free <= 0:
-            raise Refused("busy", "The collector works on as many batches as it can hold. Send it again later.")
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
 
 
 class Turns:
@@ -94,14 +84,28 @@ class Context:
     """By agent: when it last reported, until a job writes it down."""
     config_reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: what it last said of its configuration, until a job writes it down."""
-    batches: Admission = field(default_factory=lambda: Admission(MAX_BATCHES_AT_ONCE))
+    batches: Admission = field(default_factory=lambda: Admission(MAX_BATCHES_AT_ONCE, monotonic=time.monotonic))
+    configs: Admission = field(default_factory=lambda: Admission(MAX_CONFIGS_AT_ONCE, monotonic=time.monotonic))
+    rates: Buckets = field(init=False)
+    """Batches by agent."""
+    failures: Buckets = field(
+        default_factory=lambda: Buckets(per_second=FAILURES_PER_SECOND, burst=FAILURES_BURST, monotonic=time.monotonic)
+    )
+    """Wrong credentials by address."""
+    database_full: bool = False
+    """Beyond 90 % of `max_db_bytes`: no batch is taken until there is room again."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
-    enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE))
+    enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)
     admitted: set[str] = field(default_factory=set)
     """Key ids that this process let in and did not see in a snapshot yet."""
     confirmed: set[str] = field(default_factory=set)
     """Rotated credentials whose first use was written down by this process."""
+
+    def __post_init__(self) -> None:
+        """Take the rate from the settings."""
+        per_second = self.settings.batches_per_second
+        self.rates = Buckets(per_second=per_second, burst=max(BATCH_BURST, per_second), monotonic=time.monotonic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +129,21 @@ def context_of(request: Request) -> Context:
 
 
 async def calling_agent(request: Request) -> Caller:
-    """Return the agent whose credential the request bears; raise Refused. Reads nothing of the body."""
+    """Return the agent whose credential the request bears; raise Refused. Reads nothing of the body.
+
+    Only failures are counted against an address: a valid agent behind the same one is never refused for them.
+    """
+    try:
+        return await _authenticated(request)
+    except Refused as exc:
+        wait = context_of(request).failures.wait_seconds(request.client.host if request.client is not None else "")
+        if exc.kind != "unauthorized" or wait is None:
+            raise
+        detail = "Too many wrong tokens came from this address. Try again later, with a valid one."
+        raise Refused("too_many_failures", detail, retry_after_seconds=wait) from exc
+
+
+async def _authenticated(request: Request) -> Caller:
     context = context_of(request)
     token = auth.bearer_token(request.headers.get("authorization"))
     registry = await context.registry.get()

@@ -11,15 +11,22 @@ reset, and the client would never read why it was refused.
 """
 
 import asyncio
+from collections import Counter
+from ipaddress import ip_address
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEADER_SECONDS = 10.0
+HEADER_SECONDS = 5.0
 """From the opening of the connection, or the first byte of a later request, to the end of the headers."""
-BODY_SECONDS = 30.0
+BODY_SECONDS = 20.0
 """From the end of the headers to the end of the body: later than every route's own bound, which is answered."""
-HEADER_BYTES: Final = 32 * 1024
+HEADER_BYTES: Final = 16 * 1024
+"""Address and headers together."""
+
+
+class HeadersTooLong(Exception):
+    """The address and the headers are longer than `HEADER_BYTES`; uvicorn answers 400 and closes."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -28,15 +35,27 @@ class BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _in_headers = False
     _received = 0
+    _header_bytes = 0
+    _limit: int | None = None
+    """Connections of one address; None: no bound."""
+    _open: Counter[str] | None = None
+    _counted: str | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first request."""
         super().connection_made(transport)
+        if not self._admitted():
+            transport.close()
+            return
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._stop_waiting()
+        if self._counted is not None and self._open is not None:
+            self._open[self._counted] -= 1
+            if self._open[self._counted] <= 0:
+                del self._open[self._counted]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -50,8 +69,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the headers of the next request."""
         super().on_message_begin()
+        self._header_bytes = 0
         if self._deadline is None:
             self._wait_for_headers()
+
+    def on_url(self, url: bytes) -> None:
+        """Bound the address, however much of it comes in one piece."""
+        self._count_header(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Bound the headers, however many come in one piece."""
+        self._count_header(len(name) + len(value) + 4)
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Wait for the body."""
@@ -64,6 +94,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_message_complete()
 
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > HEADER_BYTES:
+            raise HeadersTooLong
+
+    def _admitted(self) -> bool:
+        """Count the connection; tell whether its address may have one more."""
+        if self._limit is None or self._open is None or self.client is None or is_loopback(self.client[0]):
+            return True
+        address = self.client[0]
+        if self._open[address] >= self._limit:
+            return False
+        self._open[address] += 1
+        self._counted = address
+        return True
+
     def _wait_for_headers(self) -> None:
         self._received = 0
         self._in_headers = True
@@ -74,3 +120,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def bounded(connections_per_address: int) -> type[BoundedProtocol]:
+    """Return a protocol whose connections of one address are bounded. One server's: the count is the class's."""
+    bounds = {"_limit": connections_per_address, "_open": Counter[str]()}
+    return type("CountingProtocol", (BoundedProtocol,), bounds)
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether the peer is this machine: a proxy here brings the connections of many."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False

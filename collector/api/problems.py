@@ -1,6 +1,7 @@
 """Every error of the HTTP interface, in one table, as application/problem+json (RFC 9457)."""
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -41,19 +42,22 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "invalid": (422, "The request breaks the contract"),
     "targets_refused": (422, "The target file has problems; the old targets stay"),
     "too_much": (422, "Too much to read at once"),
+    "too_fast": (429, "Too many batches of one agent"),
+    "too_many_failures": (429, "Too many wrong tokens"),
     "internal": (500, "A fault of the collector"),
     "busy": (503, "Too much at once"),
+    "full": (503, "The database has reached its bound"),
     "unavailable": (503, "The database does not serve"),
     "not_ready": (503, "The collector is not ready"),
 }
 
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed"}
-_RETRY: Final = frozenset({"busy", "unavailable", "not_ready"})
+_RETRY: Final = frozenset({"busy", "full", "too_fast", "too_many_failures", "unavailable", "not_ready"})
 
 _log = logging.getLogger(__name__)
 
 
-def problem(kind: str, detail: str, **more: object) -> Response:
+def problem(kind: str, detail: str, *, retry_after_seconds: float | None = None, **more: object) -> Response:
     """Return the answer of a kind of the table; `detail` is for a person and holds nothing secret."""
     status, title = PROBLEMS[kind]
     body = {"type": f"urn:isochrone:problem:{kind}", "title": title, "status": status, "detail": detail, **more}
@@ -61,7 +65,9 @@ def problem(kind: str, detail: str, **more: object) -> Response:
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if kind in _RETRY:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        headers["Retry-After"] = str(
+            math.ceil(RETRY_AFTER_SECONDS if retry_after_seconds is None else retry_after_seconds)
+        )
     if kind == "timeout":
         headers["Connection"] = "close"
     return Response(msgspec.json.encode(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
@@ -81,7 +87,9 @@ def install(app: FastAPI) -> None:
 
 
 async def _refused(_request: Request, exc: Exception) -> Response:
-    return problem(exc.kind if isinstance(exc, Refused) else "internal", str(exc))
+    if not isinstance(exc, Refused):  # pragma: no cover
+        return problem("internal", str(exc))
+    return problem(exc.kind, str(exc), retry_after_seconds=exc.retry_after_seconds)
 
 
 async def _targets_refused(_request: Request, exc: Exception) -> Response:

@@ -188,6 +188,10 @@ class IngestFamilies:
             "isochrone_ingest_lag_seconds", (), "From a result's start to its coming in.", bounds=LAG_BOUNDS
         )
         self.db_up = _gauge("isochrone_db_up", (), "1 if the last use of the database succeeded, else 0.")
+        self.db_size = _gauge("isochrone_db_size_bytes", (), "Size of the database, where a bound is set.")
+        self.db_max = _gauge(
+            "isochrone_db_max_bytes", (), "Bound of the database (setting max_db_bytes): batches stop at 90 % of it."
+        )
         self.build = _gauge("isochrone_build_info", ("version", "python"), "Release that runs; always 1.")
 
 

@@ -120,6 +120,11 @@ class LiveMetrics:
         """Note how the last use of the database went."""
         self.ingest.db_up.series().set(1 if up else 0)
 
+    def set_database_size(self, size: int, *, bound: int) -> None:
+        """Note how large the database is, and how large it may be."""
+        self.ingest.db_size.series().set(size)
+        self.ingest.db_max.series().set(bound)
+
     def render(self) -> bytes:
         """Return the whole exposition. Safe to call in a thread."""
         families = families_of(self.probes, self.info, self.agents, self.fleet, self.ingest)

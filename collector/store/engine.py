@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.ext.asyncio import AsyncEngine as AsyncEngine  # noqa: PLC0414  as above
 
-from collector.errors import DatabaseUnavailable, DatabaseUnfit, SettingsError, StatementTooSlow
+from collector.errors import Conflict, DatabaseUnavailable, DatabaseUnfit, SettingsError, StatementTooSlow
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,16 +27,18 @@ ANSWER_SECONDS = 15.0
 """Whole transaction; longer than each of the server's own timeouts below."""
 SESSION_OPTIONS: Final = (
     "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=15000"
-    " -c timezone=UTC -c datestyle=ISO"
+    " -c synchronous_commit=on -c timezone=UTC -c datestyle=ISO"
 )
 
 _AT_FAULT: Final = ("08", "53", "57", "58", "40001", "40P01", "25006", "25P03", "55P03", "3D", "28", "XX")
 """SQLSTATEs that blame the server, not the data: connection, resources, shutdown, disk, conflict, read-only, waits."""
 _SCHEMA_MISSING: Final = ("42P01", "42703", "42883", "3F000")
 """Table, column, function or schema does not exist: the migration has not run yet."""
+_CONFLICTS: Final = ("40001", "40P01")
 _DENIED: Final = "42501"
 _CANCELED: Final = "57014"
 """Most often by `statement_timeout`."""
+_DATABASE_BYTES: Final = text("SELECT pg_database_size(current_database())")
 _SERVER_ENCODING: Final = text("SELECT current_setting('server_encoding')")
 
 
@@ -126,6 +128,11 @@ def check_encoding(connection: Connection) -> None:
         raise DatabaseUnfit(f"the database is encoded in {encoding}: use one created WITH ENCODING 'UTF8'")
 
 
+def database_bytes(connection: Connection) -> int:
+    """Return the size of the database on disk, its write-ahead log apart."""
+    return int(connection.execute(_DATABASE_BYTES).scalar_one())
+
+
 def sqlstate_of(exc: BaseException | None) -> str | None:
     """Return the five letters of Postgres, None when the connection broke before any were said."""
     return exc.sqlstate if isinstance(exc, psycopg.Error) else None
@@ -135,6 +142,8 @@ def _raise_if_at_fault(cause: BaseException | None, exc: Exception) -> None:
     state = sqlstate_of(cause)
     if state == _CANCELED:
         raise StatementTooSlow(f"the database took too long over a statement: {_one_line(cause)}") from exc
+    if state in _CONFLICTS:
+        raise Conflict(f"the database chose another transaction: {_one_line(cause)}") from exc
     if state == _DENIED:
         raise DatabaseUnavailable(f"the database refuses its user: {_one_line(cause)}: grant it the right") from exc
     lost = state is None and isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError))

@@ -96,8 +96,10 @@ async def copy_rows(cursor: psycopg.AsyncCursor, rows: Sequence[Row]) -> None:
             for row in rows:
                 await copy.write_row(row)
     except psycopg.errors.CheckViolation as exc:
+        if exc.diag.constraint_name is not None:
+            raise UnstorableRow(str(exc).splitlines()[0]) from exc
         raise MissingPartition("a day of these results has no partition") from exc
-    except psycopg.DataError as exc:
+    except (psycopg.DataError, psycopg.IntegrityError) as exc:
         raise UnstorableRow(str(exc).splitlines()[0]) from exc
 
 
@@ -106,7 +108,7 @@ class MissingPartition(DatabaseUnavailable):
 
 
 class UnstorableRow(CollectorError):
-    """The database refuses one of these rows for what is in it (SQLSTATE class 22), and not the others."""
+    """The database refuses one of these rows for what is in it (SQLSTATE classes 22 and 23), and not the others."""
 
 
 async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection:
