@@ -7,11 +7,15 @@ from agent.config.settings import (
     FILE_SETTINGS,
     MAX_FLUSH_SECONDS,
     MIN_FLUSH_SECONDS,
+    MIN_INTERVAL_SECONDS,
+    POLICY,
     SETTINGS,
     Settings,
     default_state_dir,
     load_settings,
+    read_policy,
     read_settings,
+    with_policy,
 )
 
 __all__ = [
@@ -20,6 +24,8 @@ __all__ = [
     "FILE_SETTINGS",
     "MAX_FLUSH_SECONDS",
     "MIN_FLUSH_SECONDS",
+    "MIN_INTERVAL_SECONDS",
+    "POLICY",
     "SETTINGS",
     "Origin",
     "Private",
@@ -29,5 +35,7 @@ __all__ = [
     "parse_origin",
     "read_credential",
     "read_key",
+    "read_policy",
     "read_settings",
+    "with_policy",
 ]
