@@ -80,6 +80,4 @@ def _check_kind(path: Path, status: os.stat_result, private: Private) -> None:
     if private.holds(path, status):
         raise ConfigError(f"no key for this endpoint: the file {path} is the agent's own: it never leaves it as a key")
     if (mode := stat.S_IMODE(status.st_mode)) & _ANYBODY:
-        raise ConfigError(
-            f"no key for this endpoint: everybody may read the file {path} (mode {mode:04o}): chmod 600 {path}"
-        )
+        raise ConfigError(f"no key for this endpoint: everybody may read its file (mode {mode:04o}): chmod 600 {path}")

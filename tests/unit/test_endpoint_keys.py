@@ -98,7 +98,7 @@ def test_a_key_that_everybody_may_read_or_write_is_refused_with_what_mends_it(
     keys: Keys, tmp_path: Path, mode: int
 ) -> None:
     path = written(tmp_path / "key", b"sk-abc", mode)
-    assert refusal(keys, path).endswith(f"everybody may read the file {path} (mode {mode:04o}): chmod 600 {path}")
+    assert refusal(keys, path).endswith(f"everybody may read its file (mode {mode:04o}): chmod 600 {path}")
     path.chmod(0o440)  # a group may read it: so containers are handed theirs
     assert keys.resolve(ApiKey(file=str(path))) == "sk-abc"
 
