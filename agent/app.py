@@ -21,8 +21,10 @@ from agent.errors import AgentError, ConfigError
 from agent.host import spare_collections
 from agent.policy import Policy, Reviewed
 from agent.probes import Probes
+from agent.probes.inference import QUESTION
 from agent.push import ConfigCache, ConfigPoller, Sender, Timing
 from agent.push.wait import wait_for
+from agent.redaction import fault_words
 from agent.schedule import LATE_START_SECONDS, Scheduler, time_limit
 from agent.spool import Identity, Spool, SpoolLimits, uuid7
 from agent.spool.files import make_folder, write_durably
@@ -107,6 +109,9 @@ class Prober:
             return begun
         except ConfigError as exc:
             return self._refused(target, Refusal(Outcome.AUTH, str(exc)))
+        except Exception as exc:  # noqa: BLE001  whatever it is: a probe leaves a result
+            LOG.error("probe: %s %s: a fault of ours: %s", target.endpoint, target.module, fault_words(exc))
+            return self._refused(target, Refusal(Outcome.OTHER, f"a fault of ours: {fault_words(exc)}"))
 
     def _refused(self, target: Assignment, refusal: Refusal) -> Result:
         return Result(
@@ -208,6 +213,7 @@ class Agent:
 async def run_agent(settings: Settings, *, show_results: bool) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises ConfigError, SpoolError, SpoolLocked at the start alone."""
     log_form = set_up_logging(settings.log_level)
+    log_form.hide(QUESTION)
     read_credential(settings.credential_file)  # a wrong one is told at the start, not a minute later
     agent = Agent(settings, log_form, clock=SystemClock(), show_results=show_results)
     stop = asyncio.Event()
