@@ -104,13 +104,14 @@ class InferenceProbe:
         return self._wire
 
     def _request(self) -> Request:
-        prompt = f"{secrets.token_hex(NONCE_BYTES)} {QUESTION}"
+        nonce = secrets.token_hex(NONCE_BYTES)
+        prompt = f"{nonce} {QUESTION}"
         key = None
         if self._target.api_key is not None:
             self._origin(self._target.url)  # before the key is read: what is refused tells nothing of it
             key = self._keys.read(self._target.api_key)
             self._secrets.extend(self._wire_format.secrets(key))
-        self._secrets.append(prompt)
+        self._secrets += (nonce, QUESTION)
         try:
             ask = Ask(target=self._target, key=key, prompt=prompt, at=self._attempt.started_at)
             return self._wire_format.request(ask)
