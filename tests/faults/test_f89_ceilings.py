@@ -24,6 +24,7 @@ def polls(collector: LittleCollector) -> list[Request]:
     return [request for request in collector.requests if request.method == "GET"]
 
 
+@pytest.mark.slow_fault
 async def test_f89_a_greedy_configuration_is_narrowed_and_the_day_s_ceiling_outlives_a_restart(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text(POLICY)
     endpoint = Endpoint(Reply(500))
@@ -54,6 +55,7 @@ def test_f89_a_million_tokens_are_no_configuration() -> None:
         decode_agent_config(good.replace(b"4096", b"1000000"))
 
 
+@pytest.mark.slow_fault
 async def test_f89_a_hundred_thousand_targets_are_refused_whole_and_the_present_ones_go_on(tmp_path: Path) -> None:
     collector = LittleCollector(config_of(chat("t", "http://127.0.0.1:9")))
     async with serving(collector) as url, running_agent(tmp_path, url) as agent:

@@ -23,6 +23,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode) for path in [folder, *folder.rglob("*")]}
 
 
+@pytest.mark.slow_fault
 async def test_f95_everything_that_an_agent_writes_is_its_own_alone(tmp_path: Path) -> None:
     endpoint = Endpoint(Reply(500))
     async with serving(endpoint) as endpoint_url:
