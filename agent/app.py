@@ -122,7 +122,7 @@ class Prober:
             started_at=self._clock.utc_now(),
             started_boottime_seconds=self._clock.boottime_seconds(),
             outcome=refusal.outcome,
-            reason=refusal.reason[:200],
+            reason=printable(refusal.reason),
         )
 
     def _record(self, result: Result) -> None:

@@ -154,6 +154,8 @@ class Budgets:
 
     async def keep(self) -> None:
         """Bring the file up to now, off the event loop. A failing disk is told; the count goes on in memory."""
+        if self._ledger is self._kept:
+            return
         async with self._writing:
             ledger = self._ledger
             if ledger is None or ledger == self._kept:

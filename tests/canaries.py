@@ -182,6 +182,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def command_lines(*pids: int) -> dict[str, bytes]:
-    """Return what `ps` shows of the processes to everybody."""
-    return {f"argv of {pid}": Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids}
+def shown_of(*pids: int) -> dict[str, bytes]:
+    """Return what `ps` shows of the processes to everybody, and the limits that they have."""
+    names = ("cmdline", "limits")
+    return {f"{name} of {pid}": Path(f"/proc/{pid}/{name}").read_bytes() for pid in pids for name in names}

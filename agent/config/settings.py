@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     flush_interval: float = 10.0
     """Seconds; the collector's word goes before it."""
     allow: tuple[str, ...] = ()
-    """Origins that may be probed (scheme://host:port); empty: all."""
+    """Origins that may be probed (scheme://host:port); empty: all that are public."""
     ca_file: Path | None = None
     """Trusted instead of the system's authorities, for the collector."""
     log_level: str = "INFO"

@@ -4,6 +4,7 @@ A real agent at DEBUG, a real collector and Postgres, through successes and fail
 """
 
 import asyncio
+import re
 import subprocess
 import sys
 from asyncio.subprocess import Process
@@ -21,7 +22,7 @@ import pytest
 from collector import admin
 from collector.config import Listen
 from collector.up import ask
-from tests.canaries import KEY_VARIABLE, WAYS, Canaries, Parrot, agent_command, command_lines, files_below, targets
+from tests.canaries import KEY_VARIABLE, WAYS, Canaries, Parrot, agent_command, files_below, shown_of, targets
 from tests.scripted_http import serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow_fault]
@@ -109,7 +110,7 @@ async def everything_written(
         ):
             wanted = sum(len(endpoint.modules) for endpoint in assigned.endpoints)
             await until(lambda: _stored(database_url) >= wanted)
-            places = await readings(listen, token) | command_lines(collector.pid, agent.pid)
+            places = await readings(listen, token) | shown_of(collector.pid, agent.pid)
             collector.terminate()
             await collector.wait()
             seen = len(parrot.nonces)
@@ -127,6 +128,8 @@ async def test_f94_no_secret_is_written_anywhere(tmp_path: Path, database_url: s
     assert canaries.found(places) == set()
     assert any(name.endswith(".seg") for name in places), places.keys()
     assert b"a fault of ours: RuntimeError" in places["agent.log"]
+    limits = b"".join(content for name, content in places.items() if name.startswith("limits of"))
+    assert re.search(rb"Max core file size +0 +0 ", limits)  # a core dump would hold the keys
     assert {"state/config.json", "collector.log", "agent.out"} <= places.keys()
     assert places["dump"].count(b"***") >= len(WAYS)  # the endpoint did repeat them
 

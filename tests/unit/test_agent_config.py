@@ -173,7 +173,7 @@ def test_a_settings_file_may_name_the_policy(tmp_path: Path) -> None:
             "log_level: no part of a policy, it stands in the settings: allow, allow_private",
         ),
         ("policy_file = 'x'\n", {}, "policy_file: no part of a policy"),
-        ("alow = []\n", {}, ":1: alow: unknown setting (did you mean 'allow'?)"),
+        ("allows = []\n", {}, ":1: allows: unknown setting (did you mean 'allow'?)"),
         ("min_interval = 5\n", {}, ":1: min_interval: 5 is no duration"),
     ],
 )
