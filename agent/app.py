@@ -7,28 +7,33 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from agent.bindings import Bindings
-from agent.budget import Budgets, Refusal, policy_refusal
+from agent.budget import Budgets, Ceilings, Refusal
 from agent.clock import Clock, SystemClock, machine_boot_id
 from agent.config import Private, Settings, read_credential, read_key
 from agent.errors import AgentError, ConfigError
 from agent.host import spare_collections
+from agent.policy import Policy, Reviewed
 from agent.probes import Probes
+from agent.probes.inference import QUESTION
 from agent.push import ConfigCache, ConfigPoller, Sender, Timing
 from agent.push.credentials import CredentialFiles, RotationHints, Rotator
 from agent.push.wait import wait_for
+from agent.redaction import fault_words
 from agent.schedule import LATE_START_SECONDS, Scheduler, time_limit
 from agent.spool import Identity, Spool, SpoolLimits, uuid7
-from agent.spool.files import make_folder
+from agent.spool.files import make_folder, write_durably
 from agent.telemetry import LOG, OneLine, Telemetry, package_version, set_up_logging
 from agent.transport import CollectorClient
 from isochrone.batch import DropReason
 from isochrone.config import AgentConfig, ApiKey, Assignment
+from isochrone.names import printable
 from isochrone.outcome import Flag, Outcome
 from isochrone.result import Result
 from isochrone.wire import full_json
@@ -37,6 +42,8 @@ DRAIN_SECONDS: Final = 5.0
 """For probes in flight when the agent is told to stop."""
 LAST_PUSH_SECONDS: Final = 5.0
 """For one last attempt at what waits."""
+TOLD_LINES: Final = 20
+"""Of what the policy made of one configuration: the log must not be flooded from outside."""
 
 Show = Callable[[Result], None]
 
@@ -59,13 +66,13 @@ class Prober:
     """One attempt at a target: allowed, within budget, in time, and recorded whatever happens."""
 
     def __init__(
-        self, probes: Probes, spool: Spool, *, budgets: Budgets, clock: Clock, allow: tuple[str, ...], show: Show
+        self, probes: Probes, spool: Spool, *, budgets: Budgets, clock: Clock, policy: Policy, show: Show
     ) -> None:
         self._probes = probes
         self._spool = spool
         self._budgets = budgets
         self._clock = clock
-        self._allow = allow
+        self._policy = policy
         self._show = show
         self.on_outcome: Callable[[Outcome, int | None], None] = _unheard
         """Called with how a probe ended, and with the revision that asked for it."""
@@ -76,14 +83,27 @@ class Prober:
         """Probe and record. `late_seconds` is the time since the planned moment."""
         revision = self.config_revision
         today = self._clock.utc_now().date()
-        refusal = policy_refusal(target, self._allow) or self._budgets.refusal(target, today)
-        result = self._refused(target, refusal) if refusal is not None else await self._probe(target)
+        refusal = self._refusal(target, today)
+        result = self._refused(target, refusal) if refusal is not None else await self._paid(target, today)
         self._record(msgspec.structs.replace(_with_start(result, late_seconds), config_revision=revision))
         self.on_outcome(result.outcome, revision)
-        try:
-            self._budgets.spend(target, result.tokens, today)
-        except OSError as exc:
-            LOG.warning("budget: what was spent cannot be written: %s", exc.strerror)
+        await self.keep()
+
+    async def keep(self) -> None:
+        """Bring what was spent to the disk."""
+        await self._budgets.keep()
+
+    def _refusal(self, target: Assignment, today: date) -> Refusal | None:
+        if problems := self._policy.problems(target):
+            return Refusal(Outcome.DENIED, problems[0])
+        return self._budgets.refusal(target, today)
+
+    async def _paid(self, target: Assignment, today: date) -> Result:
+        """Probe, and count what it may cost."""
+        self._budgets.begin(target, today)
+        result = await self._probe(target)
+        self._budgets.spend(target, result, today)
+        return result
 
     async def _probe(self, target: Assignment) -> Result:
         begun = self._refused(target, Refusal(Outcome.TIMEOUT_TOTAL, "the probe outlived its timeout and was ended"))
@@ -94,6 +114,9 @@ class Prober:
             return begun
         except ConfigError as exc:
             return self._refused(target, Refusal(Outcome.AUTH, str(exc)))
+        except Exception as exc:  # noqa: BLE001  whatever it is: a probe leaves a result
+            LOG.error("probe: %s %s: a fault of ours: %s", target.endpoint, target.module, fault_words(exc))
+            return self._refused(target, Refusal(Outcome.OTHER, f"a fault of ours: {fault_words(exc)}"))
 
     def _refused(self, target: Assignment, refusal: Refusal) -> Result:
         return Result(
@@ -104,7 +127,7 @@ class Prober:
             started_at=self._clock.utc_now(),
             started_boottime_seconds=self._clock.boottime_seconds(),
             outcome=refusal.outcome,
-            reason=refusal.reason[:200],
+            reason=printable(refusal.reason),
         )
 
     def _record(self, result: Result) -> None:
@@ -127,11 +150,18 @@ class Agent:
         self.rotator = Rotator(self.client, files, timing=timing, every_seconds=settings.rotate_credential_every)
         client = RotationHints(self.client, self.rotator.ask)
         private = Private(credential_file=settings.credential_file, state_dir=settings.state_dir)
+        self.policy = Policy.of(settings)
         self.bindings = Bindings(settings.keys)
-        self.probes = Probes(clock, Keys(log_form, private).resolve, key_refusal=self.bindings.refusal)
+        self.probes = Probes(
+            clock,
+            Keys(log_form, private).resolve,
+            key_refusal=self.bindings.refusal,
+            guard=self.policy.address_refusal,
+        )
         show = _printer(self.spool) if show_results else _silent
-        budgets = Budgets(settings.state_dir / "budget.json")
-        self.prober = Prober(self.probes, self.spool, budgets=budgets, clock=clock, allow=settings.allow, show=show)
+        ceilings = Ceilings.of(settings)
+        budgets = Budgets(settings.state_dir / "budget.json", write=write_durably, ceilings=ceilings)
+        self.prober = Prober(self.probes, self.spool, budgets=budgets, clock=clock, policy=self.policy, show=show)
         attempt = self.prober.attempt
         self.scheduler = Scheduler(clock, self.telemetry, attempt=attempt, max_in_flight=settings.max_in_flight)
         self.sender = Sender(
@@ -145,7 +175,7 @@ class Agent:
         cache = ConfigCache(settings.state_dir / "config.json")
         self.poller = ConfigPoller(client, cache, credential=credential, timing=timing)
         self.poller.apply = self._apply
-        self.poller.problems = lambda target: _refused_by(policy_refusal(target, settings.allow))
+        self.poller.problems = self.policy.problems
         self.poller.io_lost = lambda: self.telemetry.dropped.get(DropReason.IO, 0)
         self.prober.on_outcome = self.poller.ran
         self.sender.on_config_etag = self.poller.hint
@@ -177,6 +207,7 @@ class Agent:
 
     async def _finish(self, tasks: list[asyncio.Task[None]]) -> None:
         await self.scheduler.stop(DRAIN_SECONDS)
+        await self.prober.keep()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -188,6 +219,9 @@ class Agent:
         await self.client.close()
 
     async def _apply(self, config: AgentConfig) -> None:
+        reviewed = self.policy.review(config)
+        _tell_review(reviewed)
+        config = reviewed.config
         self.telemetry.config_revision = self.prober.config_revision = config.revision
         self.bindings.agree(config.targets)  # before the first probe that could send one
         self.scheduler.apply(config)
@@ -197,6 +231,7 @@ class Agent:
 async def run_agent(settings: Settings, *, show_results: bool) -> None:
     """Run the agent until SIGTERM or SIGINT. Raises ConfigError, SpoolError, SpoolLocked at the start alone."""
     log_form = set_up_logging(settings.log_level)
+    log_form.hide(QUESTION)
     read_credential(settings.credential_file)  # a wrong one is told at the start, not a minute later
     agent = Agent(settings, log_form, clock=SystemClock(), show_results=show_results)
     stop = asyncio.Event()
@@ -211,6 +246,14 @@ async def run_agent(settings: Settings, *, show_results: bool) -> None:
     finally:
         agent.spool.close()
     LOG.info("stopped: %d results wait", agent.spool.queued_results)
+
+
+def _tell_review(reviewed: Reviewed) -> None:
+    lines = [f"refused: {line}" for line in reviewed.refused] + [f"narrowed: {line}" for line in reviewed.narrowed]
+    for line in lines[:TOLD_LINES]:
+        LOG.warning("config: %s", printable(line, limit=400))
+    if len(lines) > TOLD_LINES:
+        LOG.warning("config: %d more refused or narrowed", len(lines) - TOLD_LINES)
 
 
 def _spool(settings: Settings, clock: Clock, telemetry: Telemetry) -> Spool:
@@ -244,10 +287,6 @@ def _printer(spool: Spool) -> Show:
             reader_is_there = False
 
     return show
-
-
-def _refused_by(refusal: Refusal | None) -> list[str]:
-    return [] if refusal is None else [refusal.reason]
 
 
 def _unheard(_outcome: Outcome, _revision: int | None) -> None:

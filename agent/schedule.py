@@ -21,6 +21,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from agent.clock import Clock
+from agent.config import MIN_INTERVAL_SECONDS
 from agent.telemetry import LOG, Telemetry
 from isochrone.config import AgentConfig, Assignment, Duration, Module
 from isochrone.names import MAX_SECONDS
@@ -33,8 +34,6 @@ CLOCK_STEP_SECONDS: Final = 2.0
 WATCHDOG_SECONDS: Final = 1.0
 LONGEST_SHARE: Final = 0.95
 """Of its interval, what a probe may take: the rest is for closing and recording."""
-MIN_INTERVAL_SECONDS: Final = 0.1
-"""Nothing is probed more often, whoever asks for it; nor more rarely than `MAX_SECONDS`, whose ticks have dates."""
 _EARLY_SECONDS: Final = 0.001
 """A timer may fire this much before its moment and still be on it."""
 
@@ -260,6 +259,7 @@ class Scheduler:
 
 
 def _is_sane(target: Assignment) -> bool:
+    """Tell whether its ticks can be reckoned with: those of an interval beyond `MAX_SECONDS` have no dates."""
     if MIN_INTERVAL_SECONDS <= target.options.interval <= MAX_SECONDS:
         return True
     text = "schedule: %s %s is left out: its interval is not between 100ms and %g s"

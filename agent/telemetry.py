@@ -5,7 +5,6 @@ has the form of one are replaced at the last step, when the line is written.
 """
 
 import logging
-import re
 import sys
 import time
 from collections import Counter
@@ -16,13 +15,13 @@ from uuid import UUID
 
 import msgspec
 
+from agent.redaction import SECRET_FORMS, pattern_of
 from isochrone.batch import AgentStatus, DropReason
 from isochrone.names import MAX_SECONDS
 
 LOG: Final = logging.getLogger("isochrone")
 """The agent's log."""
 
-_SECRET_FORMS: Final = re.compile(r"\b(iso[aejt]_|sk-)[A-Za-z0-9_-]{6,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
 _HIDDEN: Final = "[hidden]"
 
 
@@ -91,18 +90,19 @@ class OneLine(logging.Formatter):
         self.converter = time.gmtime
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
         self._secrets = set(secrets)
+        self._pattern = pattern_of(self._secrets)
 
     def hide(self, secret: str) -> None:
-        """Never write this value."""
-        if secret:
+        """Never write this value, nor what a URL, JSON or a representation makes of it."""
+        if secret and secret not in self._secrets:
             self._secrets.add(secret)
+            self._pattern = pattern_of(self._secrets)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line = " | ".join(part.strip() for part in super().format(record).splitlines() if part.strip())
-        for secret in self._secrets:
-            line = line.replace(secret, _HIDDEN)
-        line = _SECRET_FORMS.sub(_HIDDEN, line)
+        line = line if self._pattern is None else self._pattern.sub(_HIDDEN, line)
+        line = SECRET_FORMS.sub(_HIDDEN, line)
         return "".join(character if character.isprintable() else " " for character in line)
 
 

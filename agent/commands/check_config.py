@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from agent.config import FILE_SETTINGS, SETTINGS, read_settings
+from agent.config import FILE_SETTINGS, SETTINGS, read_settings, with_policy
 from agent.errors import ConfigError
 from isochrone.config import Endpoint, Site, Targets
 from isochrone.durations import format_duration
@@ -63,7 +63,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _settings(path: Path) -> list[str]:
-    return describe_settings(read_settings(path))
+    return describe_settings(with_policy(read_settings(path)))
 
 
 def _targets(path: Path) -> list[str]:

@@ -7,12 +7,16 @@ from agent.config.settings import (
     FILE_SETTINGS,
     MAX_FLUSH_SECONDS,
     MIN_FLUSH_SECONDS,
+    MIN_INTERVAL_SECONDS,
+    POLICY,
     SETTINGS,
     Settings,
     default_state_dir,
     load_settings,
     load_spool_settings,
+    read_policy,
     read_settings,
+    with_policy,
 )
 
 __all__ = [
@@ -21,6 +25,8 @@ __all__ = [
     "FILE_SETTINGS",
     "MAX_FLUSH_SECONDS",
     "MIN_FLUSH_SECONDS",
+    "MIN_INTERVAL_SECONDS",
+    "POLICY",
     "SETTINGS",
     "Origin",
     "Private",
@@ -31,5 +37,7 @@ __all__ = [
     "parse_origin",
     "read_credential",
     "read_key",
+    "read_policy",
     "read_settings",
+    "with_policy",
 ]

@@ -13,6 +13,8 @@ from agent.errors import ConfigError
 MAX_KEY_BYTES: Final = 16 * 1024
 """Longer than any provider's key, a JSON web token included."""
 
+_ANYBODY: Final = stat.S_IROTH | stat.S_IWOTH
+"""A group may read a secret: so containers are handed theirs."""
 _TOKEN: Final = re.compile(r"isoa_[A-Za-z0-9-]{1,64}_[A-Za-z0-9_-]{16,128}")
 
 
@@ -50,7 +52,7 @@ def read_credential(path: Path) -> str:
         raise ConfigError(f"{path}: the credential cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: holds no credential: it is not ASCII text") from exc
-    if stat.S_IMODE(mode) & (stat.S_IROTH | stat.S_IWOTH):
+    if stat.S_IMODE(mode) & _ANYBODY:
         raise ConfigError(
             f"{path}: everybody may read this credential (mode {stat.S_IMODE(mode):04o}): chmod 600 {path}"
         )
@@ -86,3 +88,5 @@ def _check_kind(path: Path, status: os.stat_result, private: Private) -> None:
         raise ConfigError(f"no key for this endpoint: the file {path} is no ordinary file")
     if private.holds(path, status):
         raise ConfigError(f"no key for this endpoint: the file {path} is the agent's own: it never leaves it as a key")
+    if (mode := stat.S_IMODE(status.st_mode)) & _ANYBODY:
+        raise ConfigError(f"no key for this endpoint: everybody may read its file (mode {mode:04o}): chmod 600 {path}")

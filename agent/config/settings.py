@@ -1,11 +1,15 @@
 """The agent's own settings, read once and frozen: a TOML file, then the environment (`ISOCHRONE_*`), flags last.
 
 Every setting has one name: `state_dir` in the file, `ISOCHRONE_STATE_DIR` outside it. Unknown names are refused. The
-table `[keys]` stands in the file alone.
+table `[keys]` stands in a file alone.
+
+What bounds a collector (`POLICY`) may stand in a file of its own, `policy_file`, which the agent need not be able to
+write: what stands there, stands nowhere else.
 """
 
 import difflib
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from agent.config import limits
 from agent.config.origin import parse_origin
 from agent.errors import ConfigError
 from isochrone.durations import parse_duration
@@ -22,6 +27,8 @@ from isochrone.names import printable
 ENVIRONMENT_PREFIX: Final = "ISOCHRONE_"
 MIN_FLUSH_SECONDS: Final = 1.0
 MAX_FLUSH_SECONDS: Final = 300.0
+MIN_INTERVAL_SECONDS: Final = 0.1
+"""Nothing is probed more often, whoever asks for it."""
 MAX_SETTINGS_BYTES: Final = 64 * 1024
 
 _SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|GiB)?")
@@ -45,16 +52,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     flush_interval: float = 10.0
     """Seconds; the collector's word goes before it."""
     allow: tuple[str, ...] = ()
-    """Origins that may be probed (scheme://host:port); empty: all."""
+    """Origins that may be probed (scheme://host:port); empty: all that are public."""
     ca_file: Path | None = None
     """Trusted instead of the system's authorities, for the collector."""
     log_level: str = "INFO"
     rotate_credential_every: float = 30 * 86_400.0
     """Seconds; each agent comes up to a fifth earlier or later."""
+    policy_file: Path | None = None
+    """A file with settings of `POLICY` alone; with it, a key that `keys` does not name goes nowhere."""
+    allow_private: tuple[str, ...] = ()
+    """Networks and host names whose addresses may be dialled though they are not public."""
+    min_interval: float = MIN_INTERVAL_SECONDS
+    """Seconds; a shorter interval is raised to it."""
+    max_output_tokens: int | None = None
+    """Of one probe; more are lowered to it."""
+    max_requests_per_day: int | None = None
+    """Inference requests of this agent in one UTC day."""
+    max_tokens_per_day: int | None = None
+    """Input and output, of this agent in one UTC day."""
+    max_usd_per_day: float | None = None
+    """Of this agent in one UTC day."""
+    min_usd_per_million_tokens: float | None = None
+    """What a million tokens cost at least, whatever the configuration gives as their price."""
     keys: dict[str, tuple[str, ...]] | None = None
     """Origins to which each key may go, by the name of its variable or the path of its file; None: no table."""
 
 
+POLICY: Final = (
+    "allow",
+    "allow_private",
+    "min_interval",
+    "max_in_flight",
+    "max_output_tokens",
+    "max_requests_per_day",
+    "max_tokens_per_day",
+    "max_usd_per_day",
+    "min_usd_per_million_tokens",
+    "keys",
+)
+"""What a policy file may hold: the bounds of what a collector can ask for."""
 FILE_SETTINGS: Final = ("keys",)
 """What has neither a variable nor an option."""
 SETTINGS: Final = tuple(name for name in Settings.__struct_fields__ if name not in FILE_SETTINGS)
@@ -62,7 +98,7 @@ SETTINGS: Final = tuple(name for name in Settings.__struct_fields__ if name not 
 
 def load_settings(environment: Mapping[str, str], *, file: Path | None, flags: Mapping[str, str]) -> Settings:
     """Return the settings; raise ConfigError naming source, line, key, value and what would be right."""
-    values = _merged(environment, file=file, flags=flags)
+    values = with_policy(_merged(environment, file=file, flags=flags))
     for key in ("collector_url", "credential_file"):
         if key not in values:
             name = ENVIRONMENT_PREFIX + key.upper()
@@ -93,6 +129,31 @@ def default_state_dir(environment: Mapping[str, str]) -> Path:
         return Path(given.partition(":")[0])
     home = environment.get("XDG_STATE_HOME") or str(Path(environment.get("HOME") or "/") / ".local" / "state")
     return Path(home) / "isochrone"
+
+
+def read_policy(path: Path) -> dict[str, object]:
+    """Return what a policy file says, checked value by value; raise ConfigError as `load_settings` does."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+    if mode & stat.S_IWOTH:
+        raise ConfigError(f"{path}: everybody may change this policy (mode {stat.S_IMODE(mode):04o}): chmod o-w {path}")
+    said = read_settings(path)
+    if foreign := [key for key in said if key not in POLICY]:
+        raise ConfigError(f"{path}: {foreign[0]}: no part of a policy, it stands in the settings: {', '.join(POLICY)}")
+    return said
+
+
+def with_policy(values: dict[str, object]) -> dict[str, object]:
+    """Return `values` with what their policy file says, if they name one; raise ConfigError for what is said twice."""
+    path = values.get("policy_file")
+    if not isinstance(path, Path):
+        return values
+    said = read_policy(path)
+    for key in said.keys() & values.keys():
+        raise ConfigError(f"{path}: {key}: stands among the agent's other settings too: leave one of the two out")
+    return {"keys": {}, **values, **said}
 
 
 def read_settings(path: Path) -> dict[str, object]:
@@ -146,13 +207,9 @@ def _checked(place: str, key: str, value: object) -> object:
         raise ConfigError(f"{place}: {exc}") from exc
 
 
-def _shown(value: object) -> str:
-    return printable(repr(value), limit=80)
-
-
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{_shown(value)} where text belongs")
+        raise ValueError(f"{limits.shown(value)} where text belongs")
     return value.strip()
 
 
@@ -166,7 +223,7 @@ def _url(value: object) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("carries a user name or password (not shown): the credential file holds what is needed")
     if parts.query or parts.fragment:
-        raise ValueError(f"{_shown(text)} has a query or a fragment: write the collector's address alone")
+        raise ValueError(f"{limits.shown(text)} has a query or a fragment: write the collector's address alone")
     parse_origin(text)
     return text.rstrip("/")
 
@@ -175,7 +232,9 @@ def _size(value: object) -> int:
     found = _SIZE.fullmatch(str(value)) if isinstance(value, str | int) else None
     size = 0 if found is None else int(found[1]) * _SIZE_UNITS[found[2]]
     if not 1024 * 1024 <= size <= 1024**4:
-        raise ValueError(f"{_shown(value)} is no size between 1MiB and 1024GiB: write a number and a unit, as in 64MiB")
+        raise ValueError(
+            f"{limits.shown(value)} is no size between 1MiB and 1024GiB: write a number and a unit, as in 64MiB"
+        )
     return size
 
 
@@ -184,32 +243,25 @@ def _seconds(low: float, high: float) -> Callable[[object], float]:
         seconds = parse_duration(value) if isinstance(value, str) else None
         if seconds is None or not low <= seconds <= high:
             raise ValueError(
-                f"{_shown(value)} is no duration between {low:g}s and {high:g}s: write it as in 30s, 5m, 7d"
+                f"{limits.shown(value)} is no duration between {low:g}s and {high:g}s: write it as in 30s, 5m, 7d"
             )
         return seconds
 
     return parse
 
 
-def _in_flight(value: object) -> int:
-    text = str(value)
-    if not re.fullmatch(r"\d{1,4}", text) or not 1 <= int(text) <= 1_000:  # noqa: PLR2004  more streams than one core reads
-        raise ValueError(f"{_shown(value)} is no whole number between 1 and 1000")
-    return int(text)
-
-
 def _origins(value: object) -> tuple[str, ...]:
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise ValueError(
-            f"{_shown(value)} is no list of origins, as in https://api.openai.com,https://example.org:8443"
+            f"{limits.shown(value)} is no list of origins, as in https://api.openai.com,https://example.org:8443"
         )
     return tuple(str(parse_origin(item.strip())) for item in items if item.strip())
 
 
 def _keys(value: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict):
-        raise ValueError(f'{_shown(value)} is no table: write [keys] and, below it, OPENAI_API_KEY = "https://…"')  # noqa: TRY004  all parsers of settings say ValueError
+        raise ValueError(f'{limits.shown(value)} is no table: write [keys] and, below it, OPENAI_API_KEY = "https://…"')  # noqa: TRY004  all parsers of settings say ValueError
     return {name: _bound(name, origins) for name, origins in value.items()}
 
 
@@ -221,7 +273,9 @@ def _bound(name: str, value: object) -> tuple[str, ...]:
         raise ValueError(f"{shown} is neither a variable nor a path: write a file in this folder as ./{shown}")
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list) or not items or not all(isinstance(item, str) for item in items):
-        raise ValueError(f"{shown}: {_shown(value)} is no origin, as in https://api.openai.com, and no list of them")
+        raise ValueError(
+            f"{shown}: {limits.shown(value)} is no origin, as in https://api.openai.com, and no list of them"
+        )
     try:
         return tuple(str(parse_origin(item.strip())) for item in items)
     except ValueError as exc:
@@ -230,7 +284,7 @@ def _bound(name: str, value: object) -> tuple[str, ...]:
 
 def _level(value: object) -> str:
     if str(value).upper() not in _LEVELS:
-        raise ValueError(f"{_shown(value)} is no log level; there are: {', '.join(_LEVELS)}")
+        raise ValueError(f"{limits.shown(value)} is no log level; there are: {', '.join(_LEVELS)}")
     return str(value).upper()
 
 
@@ -240,11 +294,19 @@ _PARSERS: Final[dict[str, Callable[[object], object]]] = {
     "state_dir": _path,
     "spool_max_bytes": _size,
     "spool_max_age": _seconds(60, 365 * 86_400),
-    "max_in_flight": _in_flight,
+    "max_in_flight": limits.whole_number(1_000),  # more streams than one core reads
     "flush_interval": _seconds(MIN_FLUSH_SECONDS, MAX_FLUSH_SECONDS),
     "allow": _origins,
     "ca_file": _path,
     "log_level": _level,
     "rotate_credential_every": _seconds(3_600, 3_650 * 86_400),
+    "policy_file": _path,
+    "allow_private": limits.private_places,
+    "min_interval": _seconds(MIN_INTERVAL_SECONDS, 86_400),
+    "max_output_tokens": limits.whole_number(limits.MAX_OUTPUT_TOKENS),
+    "max_requests_per_day": limits.whole_number(limits.MAX_DAY_COUNT),
+    "max_tokens_per_day": limits.whole_number(limits.MAX_DAY_COUNT),
+    "max_usd_per_day": limits.us_dollars,
+    "min_usd_per_million_tokens": limits.us_dollars,
     "keys": _keys,
 }

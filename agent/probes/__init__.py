@@ -6,6 +6,7 @@ import msgspec
 
 from agent.clock import Clock
 from agent.host import Host
+from agent.probes.guard import Guard, everywhere
 from agent.probes.inference import InferenceProbe
 from agent.probes.keyring import KeyRefusal, KeyRing, ResolveKey, anywhere
 from agent.probes.pool import Pool
@@ -30,11 +31,13 @@ class Probes:
         resolve_key: ResolveKey,
         *,
         key_refusal: KeyRefusal = anywhere,
+        guard: Guard = everywhere,
         host: Host | None = None,
         observe: Observe | None = None,
     ) -> None:
         self._clock = clock
         self._keys = KeyRing(resolve=resolve_key, refusal=key_refusal)
+        self._guard = guard
         self._waits = Waits()
         self._pool = Pool(clock)
         self._host = host or Host()
@@ -64,8 +67,10 @@ class Probes:
 
     async def _run(self, target: Assignment) -> Result:
         if target.options.prober is Prober.RTT:
-            return await RttProbe(target, clock=self._clock, pool=self._pool).run()
-        probe = InferenceProbe(target, clock=self._clock, pool=self._pool, waits=self._waits, keys=self._keys)
+            return await RttProbe(target, clock=self._clock, pool=self._pool, guard=self._guard).run()
+        probe = InferenceProbe(
+            target, clock=self._clock, pool=self._pool, waits=self._waits, keys=self._keys, guard=self._guard
+        )
         result = await probe.run()
         if self._observe is not None and probe.reader is not None:
             self._observe(target, probe.reader.arrivals)

@@ -7,6 +7,7 @@ from typing import Final, Self
 import msgspec
 
 from agent.clock import Clock
+from agent.probes.guard import Guard, everywhere
 from agent.transport import Address, Arrival, Failure, HttpConnection, Origin, Stream, connect, resolve, secure
 from isochrone.config import Assignment
 from isochrone.marks import Marks
@@ -101,8 +102,9 @@ class Deadline:
 class Attempt:
     """What one probe found so far. Moments are monotonic nanoseconds by the name of their mark."""
 
-    def __init__(self, target: Assignment, prober: Prober, *, clock: Clock) -> None:
+    def __init__(self, target: Assignment, prober: Prober, *, clock: Clock, guard: Guard = everywhere) -> None:
         self.target = target
+        self.guard = guard
         self.prober = prober
         self.clock = clock
         self.started_at = clock.utc_now()
@@ -185,7 +187,7 @@ class Attempt:
 
 
 async def open_link(origin: Origin, attempt: Attempt, deadline: Deadline) -> Link:
-    """Resolve, dial and agree on TLS, marking each. Raises Failure (dns, connect, tls)."""
+    """Resolve, dial and agree on TLS, marking each. Raises Failure (dns, denied, connect, tls)."""
     address = await find_address(origin, attempt, deadline)
     deadline.expect(Outcome.CONNECT, f"no connection to {address}", seconds=PHASE_SECONDS)
     dialled_ns = attempt.clock.monotonic_ns()
@@ -209,10 +211,16 @@ async def open_link(origin: Origin, attempt: Attempt, deadline: Deadline) -> Lin
 
 
 async def find_address(origin: Origin, attempt: Attempt, deadline: Deadline) -> Address:
-    """Look the host up, marking it. Raises Failure (dns)."""
+    """Look the host up, marking it, and let the guard see what would be dialled. Raises Failure (dns, denied).
+
+    There is no second look-up between this and the dialling: a name that changes its mind meanwhile gains nothing.
+    """
     deadline.expect(Outcome.DNS, f"no address for {origin.host}", seconds=PHASE_SECONDS)
     address = await resolve(origin, ip_version=attempt.target.ip_version)
     if address.looked_up:
         attempt.mark("dns")
+    why = attempt.guard(origin, (address.ip, *address.answer))
+    if why is not None:
+        raise Failure(Outcome.DENIED, why)
     attempt.address = address
     return address

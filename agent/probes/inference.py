@@ -10,24 +10,22 @@ came, which are to be paid for. Neither key nor prompt nor answer ever stands in
 """
 
 import asyncio
-import json
 import math
-import re
 import secrets
-from collections.abc import Iterable
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 
 from agent.clock import Clock
 from agent.probes.attempt import Attempt, Deadline, Link, open_link
+from agent.probes.guard import Guard, everywhere
 from agent.probes.keyring import KeyRing
 from agent.probes.pool import Pool
 from agent.probes.reading import StreamReader
 from agent.probes.status import check_answer, outcome_of
 from agent.probes.waits import WAIT_STATUSES, Waits
 from agent.providers import PROVIDERS, Ask, Request, WireFormat
+from agent.redaction import without
 from agent.retryafter import asked_wait_seconds
 from agent.servertiming import WORDED, Told, better, judge, region_by_headers, told_by_headers
 from agent.timeline import Usage, count_tokens, pace
@@ -44,14 +42,23 @@ NONCE_BYTES: Final = 8
 class InferenceProbe:
     """One attempt."""
 
-    def __init__(self, target: Assignment, *, clock: Clock, pool: Pool, waits: Waits, keys: KeyRing) -> None:
+    def __init__(
+        self,
+        target: Assignment,
+        *,
+        clock: Clock,
+        pool: Pool,
+        waits: Waits,
+        keys: KeyRing,
+        guard: Guard = everywhere,
+    ) -> None:
         self._target = target
         self._options = target.options.inference or InferenceOptions()
         self._wire = PROVIDERS[target.provider] if target.provider is not None else None
         self._pool = pool
         self._waits = waits
         self._keys = keys
-        self._attempt = Attempt(target, Prober.INFERENCE, clock=clock)
+        self._attempt = Attempt(target, Prober.INFERENCE, clock=clock, guard=guard)
         self._reader: StreamReader | None = None
         self._link: Link | None = None
         self._secrets: list[str] = []
@@ -97,13 +104,14 @@ class InferenceProbe:
         return self._wire
 
     def _request(self) -> Request:
-        prompt = f"{secrets.token_hex(NONCE_BYTES)} {QUESTION}"
+        nonce = secrets.token_hex(NONCE_BYTES)
+        prompt = f"{nonce} {QUESTION}"
         key = None
         if self._target.api_key is not None:
             self._origin(self._target.url)  # before the key is read: what is refused tells nothing of it
             key = self._keys.read(self._target.api_key)
             self._secrets.extend(self._wire_format.secrets(key))
-        self._secrets.append(prompt)
+        self._secrets += (nonce, QUESTION)
         try:
             ask = Ask(target=self._target, key=key, prompt=prompt, at=self._attempt.started_at)
             return self._wire_format.request(ask)
@@ -244,13 +252,6 @@ class InferenceProbe:
             self._pool.keep(self._target, link)
         else:
             link.http.close()
-
-
-def without(hidden: Iterable[str], words: str) -> str:
-    """Return `words` with stars for what is hidden, as it stands or as a URL, JSON or a representation has it."""
-    forms = {form for text in hidden for form in (text, quote(text, safe=""), json.dumps(text)[1:-1], repr(text)[1:-1])}
-    pattern = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True) if form)
-    return re.sub(pattern, "***", words, flags=re.IGNORECASE) if pattern else words
 
 
 def add_up(parts: Components, duration_seconds: float | None) -> bool:

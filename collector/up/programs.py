@@ -24,6 +24,7 @@ AGENT_STOP_SECONDS: Final = 15.0
 COLLECTOR_STOP_SECONDS: Final = 10.0
 POSTGRES_STOP_SECONDS: Final = 30.0
 LOOPBACK: Final = "127.0.0.1"
+_BOUNDS: Final = frozenset({"ISOCHRONE_ALLOW_PRIVATE", "ISOCHRONE_POLICY_FILE"})
 _FOR_ALL: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"})
 _FOR_ALL_PREFIXES: Final = ("LC_", "XDG_", "PYTHON")
 _ANY_ADDRESS: Final = {"0.0.0.0": LOOPBACK, "::": "::1"}
@@ -115,8 +116,12 @@ def agent(settings: Environment, logs: Path, *, results_to: int | None = None) -
 
 
 def agent_settings(collector_url: str, data: Path) -> dict[str, str]:
-    """Return the environment of the agent whose files are in `data`."""
-    return {
+    """Return the environment of the agent whose files are in `data`.
+
+    It may probe private addresses, unless the operator's own environment bounds it: who starts `up` writes the targets.
+    """
+    is_bounded = not _BOUNDS.isdisjoint(os.environ)
+    return ({} if is_bounded else {"ISOCHRONE_ALLOW_PRIVATE": "0.0.0.0/0,::/0"}) | {
         "ISOCHRONE_COLLECTOR_URL": collector_url,
         "ISOCHRONE_CREDENTIAL_FILE": str(data / "agent.credential"),
         "ISOCHRONE_STATE_DIR": str(data / "agent"),

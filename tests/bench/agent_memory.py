@@ -188,6 +188,7 @@ async def _run_agent(python: Path, load: Load, *, folder: Path, collector_url: s
         "ISOCHRONE_COLLECTOR_URL": collector_url,
         "ISOCHRONE_CREDENTIAL_FILE": str(credential),
         "ISOCHRONE_STATE_DIR": str(folder / "state"),
+        "ISOCHRONE_ALLOW_PRIVATE": "127.0.0.0/8",
         "ISOCHRONE_MAX_IN_FLIGHT": str(load.streams_at_once),
     }
     with log.open("wb") as sink:

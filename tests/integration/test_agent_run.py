@@ -84,6 +84,7 @@ def settings(tmp_path: Path, url: str, **more: str) -> dict[str, str]:
         "ISOCHRONE_CREDENTIAL_FILE": str(credential),
         "ISOCHRONE_STATE_DIR": str(tmp_path / "state"),
         "ISOCHRONE_FLUSH_INTERVAL": "1s",
+        "ISOCHRONE_ALLOW_PRIVATE": "127.0.0.1",
         **more,
     }
 

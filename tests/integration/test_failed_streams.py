@@ -8,6 +8,7 @@ import pytest
 
 from agent.budget import Budgets
 from agent.simulator import Scenario, Silence
+from agent.spool.files import write_durably
 from isochrone.config import Budget
 from isochrone.outcome import Outcome, TokenSource
 from tests.simulated import FAST, inference, probes, simulator
@@ -45,12 +46,12 @@ async def test_a_failure_before_the_first_token_has_none(scenario: Scenario) -> 
 
 
 async def test_streams_that_always_break_off_use_up_the_budget(tmp_path: Path) -> None:
-    budgets = Budgets(tmp_path / "budget.json")
+    budgets = Budgets(tmp_path / "budget.json", write=write_durably)
     scenario = Scenario(cut_after=4, ttft=FAST.ttft, tpot=FAST.tpot)
     async with simulator(scenario) as url, probes() as running:
         target = msgspec.structs.replace(inference(url), budget=Budget(tokens_per_day=8))
         refusals = []
         for _ in range(3):
             refusals.append(budgets.refusal(target, TODAY))
-            budgets.spend(target, (await running.run(target)).tokens, TODAY)
+            budgets.spend(target, await running.run(target), TODAY)
     assert [refusal and refusal.outcome for refusal in refusals] == [None, None, Outcome.BUDGET]

@@ -87,3 +87,16 @@ async def test_a_part_that_cannot_be_stopped_keeps_no_other_from_it(tmp_path: Pa
         await asyncio.wait_for(stack.stop(), 60)
     assert first.pid is None
     assert stack.children == []
+
+
+def test_the_agent_of_up_may_probe_private_addresses_unless_its_operator_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ISOCHRONE_ALLOW_PRIVATE", "ISOCHRONE_POLICY_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    given = programs.agent_settings("http://127.0.0.1:8420", tmp_path)
+    assert given["ISOCHRONE_ALLOW_PRIVATE"] == "0.0.0.0/0,::/0"
+    for name in ("ISOCHRONE_ALLOW_PRIVATE", "ISOCHRONE_POLICY_FILE"):
+        with monkeypatch.context() as bounded:
+            bounded.setenv(name, "x")
+            assert "ISOCHRONE_ALLOW_PRIVATE" not in programs.agent_settings("http://127.0.0.1:8420", tmp_path)

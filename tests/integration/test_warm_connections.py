@@ -105,7 +105,7 @@ async def test_an_agent_that_gets_other_targets_closes_what_it_kept_for_the_old_
     credential.write_text(TOKEN)
     credential.chmod(0o600)
     environment = {"ISOCHRONE_CREDENTIAL_FILE": str(credential), "ISOCHRONE_STATE_DIR": str(tmp_path / "state")}
-    environment["ISOCHRONE_FLUSH_INTERVAL"] = "1s"
+    environment |= {"ISOCHRONE_FLUSH_INTERVAL": "1s", "ISOCHRONE_ALLOW_PRIVATE": "127.0.0.1"}
     async with relay() as (passing, url):
         module = Module(prober=Prober.RTT, interval=Duration(0.5), timeout=Duration(0.45), rtt=HEADS)
         target = Assignment(endpoint="near", module="rtt", url=url, options=module)

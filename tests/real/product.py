@@ -57,6 +57,7 @@ class Product:
             "ISOCHRONE_COLLECTOR_URL": self.url,
             "ISOCHRONE_CREDENTIAL_FILE": str(self._credential),
             "ISOCHRONE_STATE_DIR": str(self._lab.folder / "agent"),
+            "ISOCHRONE_ALLOW_PRIVATE": "127.0.0.0/8",
             **keys,
         }
         self._agent = self._lab.start("agent", (AGENT, "run", "--json"), environment=environment)

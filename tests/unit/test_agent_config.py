@@ -49,6 +49,13 @@ flush_interval = "30s"
 allow = ["https://API.openai.com", "http://10.0.0.1:8000/v1"]
 ca_file = "/etc/ca.pem"
 log_level = "debug"
+allow_private = ["10.0.0.0/8", "192.168.1.1", "fd00::/8", "LLM.internal"]
+min_interval = "10s"
+max_output_tokens = 64
+max_requests_per_day = 5000
+max_tokens_per_day = 200000
+max_usd_per_day = 2.5
+min_usd_per_million_tokens = 2
 [keys]
 OPENAI_API_KEY = "https://API.openai.com/v1"
 "/run/secrets/llm" = ["https://a.example", "http://10.0.0.1:8000"]
@@ -58,6 +65,10 @@ OPENAI_API_KEY = "https://API.openai.com/v1"
     settings = load_settings({}, file=file, flags={})
     assert settings.allow == ("https://api.openai.com:443", "http://10.0.0.1:8000")
     assert (settings.spool_max_bytes, settings.ca_file, settings.log_level) == (2**30, Path("/etc/ca.pem"), "DEBUG")
+    assert settings.allow_private == ("10.0.0.0/8", "192.168.1.1/32", "fd00::/8", "llm.internal")
+    assert (settings.min_interval, settings.max_output_tokens, settings.max_requests_per_day) == (10, 64, 5000)
+    assert (settings.max_tokens_per_day, settings.max_usd_per_day) == (200_000, 2.5)
+    assert settings.min_usd_per_million_tokens == 2
     assert settings.keys == {
         "OPENAI_API_KEY": ("https://api.openai.com:443",),
         "/run/secrets/llm": ("https://a.example:443", "http://10.0.0.1:8000"),
@@ -92,6 +103,21 @@ def test_an_empty_table_of_keys_is_not_none(tmp_path: Path) -> None:
         ),
         ("state_dir = ''\n", "agent.toml:1: state_dir: '' where text belongs"),
         ("log_level = 'loud'\n", "agent.toml:1: log_level: 'loud' is no log level; there are: DEBUG, INFO"),
+        ("allow_private = 5\n", "agent.toml:1: allow_private: 5 is no list of networks and host names"),
+        ("allow_private = ['10.0.0.1/8']\n", "agent.toml:1: allow_private: '10.0.0.1/8' is neither a network, as in"),
+        ("allow_private = ['https://a']\n", "agent.toml:1: allow_private: 'https://a' is neither a network, as in"),
+        ("allow_private = ['300.1.1.1']\n", "agent.toml:1: allow_private: '300.1.1.1' is neither a network, as in"),
+        ("min_interval = '1ms'\n", "agent.toml:1: min_interval: '1ms' is no duration between 0.1s and 86400s"),
+        ("max_output_tokens = 5000\n", "agent.toml:1: max_output_tokens: 5000 is no whole number between 1 and 4096"),
+        (
+            "max_requests_per_day = 0\n",
+            "agent.toml:1: max_requests_per_day: 0 is no whole number between 1 and 1000000",
+        ),
+        ("max_tokens_per_day = 1.5\n", "agent.toml:1: max_tokens_per_day: 1.5 is no whole number between 1 and"),
+        ("max_usd_per_day = 0\n", "agent.toml:1: max_usd_per_day: 0 is no amount in US dollars, more than 0"),
+        ("max_usd_per_day = nan\n", "agent.toml:1: max_usd_per_day: nan is no amount in US dollars, more than 0"),
+        ("max_usd_per_day = 'much'\n", "agent.toml:1: max_usd_per_day: 'much' is no amount in US dollars"),
+        ("min_usd_per_million_tokens = true\n", "agent.toml:1: min_usd_per_million_tokens: True is no amount in US"),
         ("[spool]\nmax_bytes = 1\n", "agent.toml:1: spool: unknown setting"),
         ("keys = 'x'\n", "agent.toml:1: keys: 'x' is no table: write [keys] and, below it, OPENAI_API_KEY = "),
         ("\n[keys]\nK = 5\n", "agent.toml:2: keys: K: 5 is no origin, as in https://api.openai.com, and no list"),
@@ -110,6 +136,60 @@ def test_a_wrong_file_is_refused_by_line_key_and_value(tmp_path: Path, toml: str
         settings_from(tmp_path, toml)
     assert str(refused.value).startswith(f"{tmp_path}/{message}")
     assert "\n" not in str(refused.value)
+
+
+def policy_of(tmp_path: Path, toml: str, mode: int = 0o644) -> dict[str, str]:
+    file = tmp_path / "policy.toml"
+    file.write_text(toml)
+    file.chmod(mode)
+    return {"ISOCHRONE_POLICY_FILE": str(file)}
+
+
+def test_a_policy_stands_in_a_file_of_its_own_and_then_no_key_is_free(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, 'allow = ["https://a.example"]\nmax_requests_per_day = 5\n')
+    settings = settings_from(tmp_path, 'flush_interval = "5s"\n', environment=policy)
+    assert (settings.allow, settings.max_requests_per_day) == (("https://a.example:443",), 5)
+    assert settings.keys == {}
+    table = '[keys]\nA_KEY = "https://a.example"\n'
+    assert settings_from(tmp_path, table, environment=policy).keys == {"A_KEY": ("https://a.example:443",)}
+    assert settings_from(tmp_path, "", environment=policy_of(tmp_path, table)).keys == {
+        "A_KEY": ("https://a.example:443",)
+    }
+
+
+def test_a_settings_file_may_name_the_policy(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, "max_in_flight = 2\n")["ISOCHRONE_POLICY_FILE"]
+    assert settings_from(tmp_path, f'policy_file = "{policy}"\n').max_in_flight == 2
+
+
+@pytest.mark.parametrize(
+    ("toml", "environment", "message"),
+    [
+        ("max_in_flight = 2\n", {"ISOCHRONE_MAX_IN_FLIGHT": "9"}, "max_in_flight: stands among the agent's other"),
+        ("allow = []\n", {"ISOCHRONE_ALLOW": "https://a"}, "allow: stands among the agent's other settings too"),
+        (
+            "log_level = 'DEBUG'\n",
+            {},
+            "log_level: no part of a policy, it stands in the settings: allow, allow_private",
+        ),
+        ("policy_file = 'x'\n", {}, "policy_file: no part of a policy"),
+        ("allows = []\n", {}, ":1: allows: unknown setting (did you mean 'allow'?)"),
+        ("min_interval = 5\n", {}, ":1: min_interval: 5 is no duration"),
+    ],
+)
+def test_a_wrong_policy_is_refused(tmp_path: Path, toml: str, environment: dict[str, str], *, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        settings_from(tmp_path, "", environment=environment | policy_of(tmp_path, toml))
+    assert str(refused.value).startswith(f"{tmp_path}/policy.toml")
+    assert message in str(refused.value)
+
+
+def test_a_policy_that_is_missing_or_open_to_everybody_stops_the_start(tmp_path: Path) -> None:
+    """Without its bounds an agent must not run."""
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
+        settings_from(tmp_path, "", environment={"ISOCHRONE_POLICY_FILE": str(tmp_path / "none.toml")})
+    with pytest.raises(ConfigError, match="everybody may change this policy"):
+        settings_from(tmp_path, "", environment=policy_of(tmp_path, "", mode=0o666))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ def keys(tmp_path: Path) -> Keys:
     return Keys(set_up_logging(stream=io.StringIO()), private)
 
 
+def written(path: Path, content: bytes, mode: int = 0o600) -> Path:
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
 def refusal(keys: Keys, path: Path | str) -> str:
     with pytest.raises(ConfigError) as refused:
         keys.resolve(ApiKey(file=str(path)))
@@ -33,7 +39,7 @@ def refusal(keys: Keys, path: Path | str) -> str:
 
 
 def test_a_key_is_one_line_of_an_ordinary_file(keys: Keys, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("sk-abc.def\n")
+    written(tmp_path / "key", b"sk-abc.def\n")
     assert keys.resolve(ApiKey(file=str(tmp_path / "key"))) == "sk-abc.def"
     (tmp_path / "link").symlink_to(tmp_path / "key")
     assert keys.resolve(ApiKey(file=str(tmp_path / "link"))) == "sk-abc.def"
@@ -48,7 +54,7 @@ def test_a_key_from_the_environment_or_that_it_is_missing(keys: Keys, monkeypatc
 
 
 def test_a_key_never_stands_in_the_log(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("plain-looking-words")
+    written(tmp_path / "key", b"plain-looking-words")
     stream = io.StringIO()
     private = Private(credential_file=tmp_path / "none", state_dir=tmp_path / "state")
     key = Keys(set_up_logging(stream=stream), private).resolve(ApiKey(file=str(tmp_path / "key")))
@@ -84,8 +90,17 @@ def test_a_pipe_a_device_and_a_folder_are_refused_without_waiting(keys: Keys, tm
     [b"", b"\n", b"two\nlines", b"a\0b", b"\xff\xfe", b"na\xc3\xafve", b"x" * (MAX_KEY_BYTES + 1)],
 )
 def test_what_is_no_key_is_refused(keys: Keys, tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "key").write_bytes(content)
-    assert "the key alone, on one line" in refusal(keys, tmp_path / "key")
+    assert "the key alone, on one line" in refusal(keys, written(tmp_path / "key", content))
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o666])
+def test_a_key_that_everybody_may_read_or_write_is_refused_with_what_mends_it(
+    keys: Keys, tmp_path: Path, mode: int
+) -> None:
+    path = written(tmp_path / "key", b"sk-abc", mode)
+    assert refusal(keys, path).endswith(f"everybody may read its file (mode {mode:04o}): chmod 600 {path}")
+    path.chmod(0o440)  # a group may read it: so containers are handed theirs
+    assert keys.resolve(ApiKey(file=str(path))) == "sk-abc"
 
 
 @pytest.mark.parametrize("path", ["/nowhere/key", "/proc/self/environ", "/proc/self/mem", "a\0b", "x" * 900, ""])

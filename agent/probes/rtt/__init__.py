@@ -13,6 +13,7 @@ import msgspec
 
 from agent.clock import Clock
 from agent.probes.attempt import Deadline
+from agent.probes.guard import Guard, everywhere
 from agent.probes.pings import summarize
 from agent.probes.pool import Pool
 from agent.probes.rtt.echoes import sample_icmp
@@ -28,9 +29,9 @@ from isochrone.result import Result
 class RttProbe:
     """One attempt."""
 
-    def __init__(self, target: Assignment, *, clock: Clock, pool: Pool) -> None:
+    def __init__(self, target: Assignment, *, clock: Clock, pool: Pool, guard: Guard = everywhere) -> None:
         self._pool = pool
-        self._series = Series(target, clock=clock)
+        self._series = Series(target, clock=clock, guard=guard)
 
     async def run(self) -> Result:
         """Return what was found; a lost sample is data, and only when all are lost the probe has failed."""

@@ -42,7 +42,9 @@ class Heads:
         if not self._series.sent:
             return await open_link(origin, attempt, deadline)
         # A server that closes after each answer: the marks stay those of the first connection.
-        return await open_link(origin, Attempt(attempt.target, Prober.RTT, clock=attempt.clock), deadline)
+        return await open_link(
+            origin, Attempt(attempt.target, Prober.RTT, clock=attempt.clock, guard=attempt.guard), deadline
+        )
 
     async def _head(self, link: Link, origin: Origin, deadline: Deadline) -> None:
         series, attempt = self._series, self._attempt

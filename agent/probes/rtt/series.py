@@ -6,6 +6,7 @@ from typing import Final
 
 from agent.clock import Clock
 from agent.probes.attempt import Attempt, Deadline
+from agent.probes.guard import Guard, everywhere
 from agent.transport import Failure, Stream
 from isochrone.config import Assignment, RttOptions
 from isochrone.outcome import Flag, Outcome, Prober, RttSource
@@ -17,10 +18,10 @@ SAMPLE_SECONDS: Final = 1.0
 class Series:
     """What the methods share."""
 
-    def __init__(self, target: Assignment, *, clock: Clock) -> None:
+    def __init__(self, target: Assignment, *, clock: Clock, guard: Guard = everywhere) -> None:
         self.target = target
         self.options = target.options.rtt or RttOptions()
-        self.attempt = Attempt(target, Prober.RTT, clock=clock)
+        self.attempt = Attempt(target, Prober.RTT, clock=clock, guard=guard)
         self.seconds: list[float] = []
         """Of the samples that were not lost, in order."""
         self.sent = 0
