@@ -32,6 +32,9 @@ SPREAD_SECONDS: Final = 30.0
 """A fleet that hears of a new revision at once fetches it within this time, evenly."""
 FIRST_RETRY_SECONDS: Final = 1.0
 """While there is no configuration at all: doubled up to the poll's interval."""
+FORGIVE_SECONDS: Final = 600.0
+"""An agent that died twice with its first configuration idles for so long, then tries it again: a machine that was
+started twice, or ran out of memory by another's fault, must not be silent for ever."""
 LAG_SECONDS: Final = 1.0
 """Between two samples of the event loop's lateness."""
 
@@ -64,6 +67,7 @@ class ConfigPoller:
         self._probation_seconds: float | None = None
         """None: the running one is not on probation."""
         self._bad: tuple[Failed, ...] = ()
+        self._begun_seconds = self._now()
         self._received: str | None = None
         self._confirmed_seconds: float | None = None
         self._wake = asyncio.Event()
@@ -139,8 +143,19 @@ class ConfigPoller:
         if fetched is not None:
             await self._take(fetched)
 
+    async def _forgive(self) -> None:
+        """Try again what the process died with, where there is nothing else to run."""
+        idle = self._running is None and self._good is None
+        if not idle or self._now() - self._begun_seconds < FORGIVE_SECONDS:
+            return
+        for one in self._bad:
+            if one.by_death:
+                LOG.warning("config: %s is tried again: there is no other", printable(one.etag))
+                self._bad = (await asyncio.to_thread(self._cache.forgive, one.etag)).bad
+
     async def review(self) -> None:
         """End a probation whose time is over: by promotion, or by going back."""
+        await self._forgive()
         running, seconds = self._running, self._probation_seconds
         if running is None or seconds is None or self._now() - self._watch.begun_seconds < seconds:
             return

@@ -47,6 +47,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     etag: Tag
     revision: Count | None
     reason: Text
+    by_death: bool = False
+    """The process died while it was tried: it may have died of something else."""
 
 
 class Notes(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +96,8 @@ class ConfigCache:
         if candidate is not None:
             deaths = notes.deaths + notes.active
             if deaths >= MAX_DEATHS:
-                notes = self.give_up(candidate.etag, f"the process died {deaths} times while it was tried")
+                reason = f"the process died {deaths} times while it was tried"
+                notes = self.give_up(candidate.etag, reason, by_death=True)
                 candidate = None
             elif not self._note(Notes(active=True, deaths=deaths, bad=notes.bad)):
                 candidate = None  # a death could not be counted
@@ -142,9 +145,16 @@ class ConfigCache:
         with contextlib.suppress(OSError):
             self._candidate.unlink()
 
-    def give_up(self, etag: str, reason: str) -> Notes:
+    def forgive(self, etag: str) -> Notes:
+        """Take back the word against a configuration; return what is noted."""
+        known = self.notes()
+        notes = msgspec.structs.replace(known, bad=tuple(one for one in known.bad if one.etag != etag))
+        self._note(notes)
+        return notes
+
+    def give_up(self, etag: str, reason: str, *, by_death: bool = False) -> Notes:
         """Remember that a configuration is bad, and remove the candidate if it is that one; return what is noted."""
-        bad = Failed(etag=etag, revision=revision_of(etag), reason=printable(reason))
+        bad = Failed(etag=etag, revision=revision_of(etag), reason=printable(reason), by_death=by_death)
         others = tuple(one for one in self.notes().bad if one.etag != etag)
         notes = Notes(bad=(bad, *others)[:KEPT_BAD])
         candidate = _read(self._candidate)

@@ -58,6 +58,21 @@ async def test_f58_a_configuration_that_kills_the_process_is_left_after_two_deat
         assert "died 2 times" in str(state.reason)
 
 
+async def test_f58_without_another_one_it_is_tried_again_after_a_pause(tmp_path: Path) -> None:
+    giver = Giver(config(1, "a"))
+    for _ in range(2):
+        async with polled(tmp_path, giver) as agent:  # ends without a word, as a killed process does
+            await agent.poller.fetch()
+            assert agent.poller.state.running == 1
+    async with polled(tmp_path, giver) as agent:
+        await agent.poller.fetch()
+        await agent.poller.review()
+        assert (agent.poller.state.running, agent.poller.state.failed, agent.applied) == (None, 1, [])
+        await agent.after_probation()
+        await agent.poller.fetch()
+        assert (agent.poller.state.running, agent.poller.state.failed) == (1, None)
+
+
 async def test_f58_a_clean_stop_is_no_death(tmp_path: Path) -> None:
     giver = Giver(config(1, "a"))
     await good_configuration(tmp_path, giver)
