@@ -9,7 +9,7 @@ import subprocess
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
@@ -19,8 +19,9 @@ import httpx
 import psycopg
 import pytest
 
-from collector import admin
+from collector import admin, identity
 from collector.config import Listen
+from collector.identity import JoinTerms
 from collector.up import ask
 from tests.canaries import KEY_VARIABLE, WAYS, Canaries, Parrot, agent_command, files_below, shown_of, targets
 from tests.scripted_http import serving
@@ -28,6 +29,7 @@ from tests.scripted_http import serving
 pytestmark = [pytest.mark.anyio, pytest.mark.slow_fault]
 
 PATIENCE_SECONDS = 60.0
+SECRET_FILES = frozenset({"key", "credential", "join"})
 READINGS = ("/metrics", "/v1/results?limit=1000", "/v1/summary?window=1h", "/v1/endpoints", "/v1/agents", "/healthz")
 
 
@@ -76,6 +78,21 @@ def dump(database_url: str) -> bytes:
     return done.stdout
 
 
+async def joined(folder: Path, listen: Listen, join_token: str) -> str:
+    """Let an agent join by the command of the docs; return its own token."""
+    given, kept = folder / "join", folder / "credential"
+    given.touch(mode=0o600)
+    given.write_text(join_token)
+    options = {"collector": f"http://{listen}", "join-token-file": given, "name": "canary", "credential-file": kept}
+    words = [str(word) for key, value in options.items() for word in (f"--{key}", value)]
+    end = monotonic() + PATIENCE_SECONDS
+    while not kept.exists():  # the collector is only starting
+        assert monotonic() < end
+        async with process(folder / "enroll.log", sys.executable, "-m", "agent.cli", "enroll", *words) as enrolling:
+            await enrolling.wait()
+    return kept.read_text().strip()
+
+
 async def everything_written(
     folder: Path, database_url: str, canaries: Canaries, *, leak: str = ""
 ) -> dict[str, bytes]:
@@ -87,11 +104,7 @@ async def everything_written(
     async with serving(parrot) as url:
         assigned = targets(url, key_file)
         admin.apply_targets(database_url, assigned)
-        token = admin.add_agent(database_url, name="canary", region="here")
-        canaries.know("agent token", token.rpartition("_")[2][:24])
-        (folder / "credential").write_text(token)
-        for secret in (key_file, folder / "credential"):
-            secret.chmod(0o600)
+        key_file.chmod(0o600)
         collector_environment = {"ISOCHRONE_DATABASE_URL": database_url, "ISOCHRONE_LISTEN": str(listen)}
         agent_environment = {
             "ISOCHRONE_COLLECTOR_URL": f"http://{listen}",
@@ -104,10 +117,16 @@ async def everything_written(
             KEY_VARIABLE: canaries.key,
         }
         serve = (sys.executable, "-m", "collector.cli", "serve")
-        async with (
-            process(folder / "collector.log", *serve, **collector_environment) as collector,
-            process(folder / "agent.log", *agent_command(leak), **agent_environment) as agent,
-        ):
+        async with AsyncExitStack() as running:
+            collector = await running.enter_async_context(
+                process(folder / "collector.log", *serve, **collector_environment)
+            )
+            token = await joined(folder, listen, identity.make_join_token(database_url, JoinTerms(region="here")))
+            canaries.know("agent token", token.split("_", 2)[2][:24])
+            canaries.know("used join token", (folder / "join").read_text().split("_", 2)[2][:24])
+            agent = await running.enter_async_context(
+                process(folder / "agent.log", *agent_command(leak), **agent_environment)
+            )
             wanted = sum(len(endpoint.modules) for endpoint in assigned.endpoints)
             await until(lambda: _stored(database_url) >= wanted)
             places = await readings(listen, token) | shown_of(collector.pid, agent.pid)
@@ -118,7 +137,7 @@ async def everything_written(
             agent.terminate()
             await agent.wait()
     canaries.know("nonce", parrot.nonces[0])
-    places |= {name: content for name, content in files_below(folder).items() if name not in {"key", "credential"}}
+    places |= {name: content for name, content in files_below(folder).items() if name not in SECRET_FILES}
     return places | {"dump": await asyncio.to_thread(dump, database_url)}
 
 
@@ -130,7 +149,7 @@ async def test_f94_no_secret_is_written_anywhere(tmp_path: Path, database_url: s
     assert b"a fault of ours: RuntimeError" in places["agent.log"]
     limits = b"".join(content for name, content in places.items() if name.startswith("limits of"))
     assert re.search(rb"Max core file size +0 +0 ", limits)  # a core dump would hold the keys
-    assert {"state/config.json", "collector.log", "agent.out"} <= places.keys()
+    assert {"state/config.candidate.json", "collector.log", "agent.out", "enroll.out"} <= places.keys()
     assert places["dump"].count(b"***") >= len(WAYS)  # the endpoint did repeat them
 
 
