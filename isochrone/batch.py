@@ -126,3 +126,5 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     """The agent's current configuration: if it differs from the agent's, fetch."""
     next_flush_seconds: Seconds
     """How long to gather results before the next batch."""
+    backlog_interval_seconds: Seconds | None = None
+    """Between two batches of what waited longer; None: as the agent likes."""

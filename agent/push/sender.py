@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from agent.config import MAX_FLUSH_SECONDS, MIN_FLUSH_SECONDS
+from agent.config import MAX_FLUSH_SECONDS
 from agent.errors import ConfigError, DeliveryError
 from agent.push.answer import Action, Answered, Verb, action
 from agent.push.backoff import Backoff
@@ -31,6 +31,11 @@ MAX_ACK_BYTES: Final = 1024 * 1024
 GZIP_LEVEL: Final = 6  # measured: 5 times smaller in 8 ms for 1,000 results; zstd is no better and needs a dependency
 BACKLOG_PAUSE_SECONDS: Final = 2.0
 """Between two segments of the backlog: a returning fleet must not crowd out its own live results."""
+MAX_BACKLOG_PAUSE_SECONDS: Final = 300.0
+MIN_ASKED_FLUSH_SECONDS: Final = 5.0
+"""A collector may not ask for less, unless the agent's own setting is less."""
+CREDENTIAL_CHECK_SECONDS: Final = 60.0
+"""How often a revoked agent looks whether it was given another credential."""
 LIVE_FLUSHES: Final = 2
 """A segment sealed by this run within so many flushes is live."""
 IDLE_FLUSHES: Final = 0.5
@@ -67,12 +72,18 @@ class Sender:
         """Take `credential`, which returns the token as it stands now, so that it can be replaced under way."""
         self.on_config_etag: Callable[[str], None] = lambda _etag: None
         """Called with the tag of the configuration that the collector has for this agent."""
+        self.on_revoked: Callable[[bool], None] = lambda _revoked: None
+        """Called with True when the collector wants this agent to stop, with False when it takes from it again."""
         self._spool = spool
         self._client = client
         self._credential = credential
         self._telemetry = telemetry
         self._timing = timing
         self._flush_seconds = flush_seconds
+        self._shortest_flush_seconds = min(MIN_ASKED_FLUSH_SECONDS, flush_seconds)
+        self._backlog_seconds = BACKLOG_PAUSE_SECONDS
+        self._revoked_token: str | None = None
+        """The credential that is revoked; None: it is not."""
         self._backoff = Backoff(timing.random)
         self.attempts: dict[UUID, int] = {}
         """How often each segment that waits was attempted."""
@@ -112,7 +123,7 @@ class Sender:
         if pause is not None:
             await self._back_off(pause)
         elif not self._is_live(chosen) and self._choose() is not None:
-            await self._timing.wait(self._wake, BACKLOG_PAUSE_SECONDS)
+            await self._timing.wait(self._wake, self._backlog_seconds)
 
     async def send_once_each(self) -> None:
         """Attempt every waiting segment once: the last thing before the end."""
@@ -162,7 +173,18 @@ class Sender:
 
     async def _back_off(self, seconds: float) -> None:
         # A segment that is sealed meanwhile must not cut a backoff short: an event that nobody sets.
+        while self._revoked_token is not None and seconds > CREDENTIAL_CHECK_SECONDS:
+            await self._timing.wait(asyncio.Event(), CREDENTIAL_CHECK_SECONDS)
+            seconds -= CREDENTIAL_CHECK_SECONDS
+            if self._token_now() not in (None, self._revoked_token):
+                return
         await self._timing.wait(asyncio.Event(), seconds)
+
+    def _token_now(self) -> str | None:
+        try:
+            return self._credential()
+        except ConfigError:
+            return None
 
     def _since_flush(self) -> float:
         return self._timing.clock.boottime_seconds() - self._flushed_boottime_seconds
@@ -233,11 +255,14 @@ class Sender:
                 LOG.error("push: batch %s given up, moved to corrupt/: %s", sealed.batch_id, done.reason)
                 self._spool.give_up(sealed)
                 return None
-            case Verb.WAIT | Verb.RETRY:
+            case Verb.WAIT | Verb.RETRY | Verb.REVOKED:
                 return self._failed(done)
 
     def _failed(self, done: Action) -> float:
-        if done.verb is Verb.WAIT:
+        if done.verb is Verb.REVOKED:
+            pause = self._backoff.revoked()
+            self._set_revoked(self._token_now())
+        elif done.verb is Verb.WAIT:
             pause = self._backoff.refused()
         else:
             pause = self._backoff.failed(self._flush_seconds, done.retry_after_seconds)
@@ -256,13 +281,29 @@ class Sender:
         self._spool.acknowledge(sealed.batch_id)
         self._connected(ack)
 
+    def _set_revoked(self, token: str | None) -> None:
+        """Tell on a change; `token` is the revoked one, None: the collector takes from this agent again."""
+        before, self._revoked_token = self._revoked_token, token
+        if (before is None) == (token is None):
+            return
+        if token is None:
+            LOG.info("push: this agent is no longer revoked: it probes again")
+        else:
+            words = "its probes stop, what waits is kept: give it another credential, or retire it"
+            LOG.error("push: the collector has revoked this agent: %s", words)
+        self._spool.revoked = token is not None
+        self.on_revoked(token is not None)
+
     def _connected(self, ack: Ack) -> None:
+        self._set_revoked(None)
         self._told_boottime_seconds = self._timing.clock.boottime_seconds()
         self._backoff.acknowledged()
         if self._failed_in_row:
             LOG.info("push: the collector answers again")
         self._failed_in_row = 0
-        self._flush_seconds = min(max(ack.next_flush_seconds, MIN_FLUSH_SECONDS), MAX_FLUSH_SECONDS)
+        self._flush_seconds = min(max(ack.next_flush_seconds, self._shortest_flush_seconds), MAX_FLUSH_SECONDS)
+        asked = BACKLOG_PAUSE_SECONDS if ack.backlog_interval_seconds is None else ack.backlog_interval_seconds
+        self._backlog_seconds = min(max(asked, BACKLOG_PAUSE_SECONDS), MAX_BACKLOG_PAUSE_SECONDS)
         if ack.config_etag is not None:
             self.on_config_etag(ack.config_etag)
 

@@ -19,6 +19,8 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: UUID
     """The run."""
     dropped_results: dict[DropReason, Annotated[int, msgspec.Meta(ge=0)]]
+    revoked: bool = False
+    """The collector refuses this agent for good: it does not probe."""
 
 
 _decoder: Final = msgspec.json.Decoder(Losses)

@@ -79,6 +79,10 @@ class Spool:
     ) -> None:
         self.on_sealed: Callable[[], None] = lambda: None
         """Called on the writer thread when a segment became ready to send."""
+        self.on_memory: Callable[[], None] = lambda: None
+        """Called on the writer thread, about twice a second, while results stand in memory alone: then `recover`."""
+        self.revoked = False
+        """The collector refuses this agent: kept in the file that people look at."""
         self.boot_id = identity.boot_id
         self._folder = folder
         self._machine = identity.machine
@@ -91,8 +95,8 @@ class Spool:
         self._memory: deque[bytes] = deque()
         self._next_seq = 0
         self._disk_failing = False
-        self._writer = Writer(lambda: self._active, books=self._write_losses)
-        self._told_losses: dict[DropReason, int] = {}
+        self._writer = Writer(lambda: self._active, books=self._tick)
+        self._told_losses: Losses | None = None
         self._lock_descriptor = -1
 
     def open(self) -> None:
@@ -129,6 +133,10 @@ class Spool:
             return numbered
         self._remember(line)
         return None
+
+    def recover(self) -> None:
+        """Write what stands in memory alone, as far as the disk takes it again. For the event loop."""
+        self._write_memory()
 
     def rotate(self) -> None:
         """Hand the segment that is being written to the writer thread, which seals it. Tries memory again first."""
@@ -280,12 +288,19 @@ class Spool:
         del self._sealing[active.batch_id]
         self.on_sealed()
 
+    def _tick(self) -> None:
+        """Run on the writer thread when it has nothing else to do."""
+        if self._memory:
+            self.on_memory()
+        self._write_losses()
+
     def _write_losses(self) -> None:
         """Run on the writer thread."""
-        dropped = self._telemetry.dropped
-        if dropped != self._told_losses:
-            write_losses(self._folder, Losses(boot_id=self.boot_id, dropped_results=dropped))
-            self._told_losses = dropped
+        losses = Losses(boot_id=self.boot_id, dropped_results=self._telemetry.dropped, revoked=self.revoked)
+        nothing_yet = self._told_losses is None and not losses.dropped_results and not losses.revoked
+        if losses != self._told_losses and not nothing_yet:
+            write_losses(self._folder, losses)
+            self._told_losses = losses
 
     def _drop(self, reason: DropReason) -> bool:
         oldest = self._index.oldest()
