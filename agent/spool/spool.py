@@ -166,6 +166,11 @@ class Spool:
         being_written += 0 if active is None else active.results
         return self._index.results + being_written + len(self._memory)
 
+    @property
+    def in_memory(self) -> int:
+        """Results that the disk refused as yet."""
+        return len(self._memory)
+
     def state(self) -> Waiting:
         """Return what waits now and what this run recorded, for the collector's books. For the event loop."""
         born = [sealing.born_boottime_seconds for sealing in list(self._sealing.values())]
