@@ -162,6 +162,7 @@ def test_f25_without_inodes_old_segments_make_room_for_new_ones(tmp_path: Path) 
         spool.close()
 
 
+@pytest.mark.slow_fault
 @pytest.mark.anyio
 async def test_f26_a_slow_disk_does_not_hold_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bench holds the exact bound; here, no wait of the loop comes near one of the disk's."""

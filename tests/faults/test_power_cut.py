@@ -46,7 +46,9 @@ class WorstDisk:
                 (target / name).write_bytes(self._content.get(inode, b""))
 
 
-@pytest.mark.parametrize("cuts", [2, pytest.param(30, marks=[pytest.mark.slow_fault, pytest.mark.timeout(600)])])
+@pytest.mark.slow_fault
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("cuts", [2, 30])
 def test_f04_a_power_cut_takes_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuts: int) -> None:
     dice = random.Random(cuts)  # noqa: S311  the same cuts each time, no secret
     folder = tmp_path / "spool"
