@@ -31,12 +31,12 @@ def run() -> list[Expectation]:
     what = f"loop lag p99 while each fsync takes {SYNC_SECONDS:g} s ({len(syncs)} of them)"
     lag = quantiles(lags, n=100)[98]
     return [
-        limited("recording a result, median", cost, "us", RECORD_LIMIT_US),
-        limited(what, lag, "ms", LAG_LIMIT_MS),
+        limited("recording a result, median", cost, unit="us", limit=RECORD_LIMIT_US),
+        limited(what, lag, unit="ms", limit=LAG_LIMIT_MS),
     ]
 
 
-def limited(what: str, measured: float, unit: str, limit: float) -> Expectation:
+def limited(what: str, measured: float, *, unit: str, limit: float) -> Expectation:
     """Return an expectation that `measured` stays within `limit`."""
     return Expectation(
         bench="recording", what=what, measured=measured, unit=unit, against="limit", reference=limit, at_most=1.0
