@@ -88,6 +88,8 @@ class Sender:
         self.attempts: dict[UUID, int] = {}
         """How often each segment that waits was attempted."""
         self._failed_in_row = 0
+        self._heard = False
+        """The collector acknowledged something of this run."""
         self._offset = ClockOffset()
         self._told_boottime_seconds = timing.clock.boottime_seconds()
         """When the collector last acknowledged something."""
@@ -114,6 +116,8 @@ class Sender:
         """
         self._seal_by_time()
         self._spool.keep_limits()
+        if self._heard and self._spool.earlier_losses and not await self._tell_earlier_losses():
+            return
         chosen = self._choose()
         if chosen is None:
             if await self._report_if_idle():
@@ -154,6 +158,25 @@ class Sender:
             of_this_start=self._spool.is_of_this_machine_start(segment),
         )
         return await self._obey(await self._exchange(envelope, segment.payloads), sealed, segment)
+
+    async def _tell_earlier_losses(self) -> bool:
+        """Send the last word of a run that may have ended before it was heard. False: it failed, and was waited for.
+
+        Totals of a run count once, however often they are told.
+        """
+        first, *others = self._spool.earlier_losses
+        now = self._telemetry.status(self._spool.state())
+        status = msgspec.structs.replace(
+            now, boot_id=first.boot_id, dropped_results=first.dropped_results, recorded_results=None
+        )
+        envelope = Envelope(batch_id=uuid7(self._timing.clock), boot_id=first.boot_id, of_this_start=True)
+        done = await self._exchange(envelope, (), status)
+        if done.ack is None:
+            await self._back_off(self._failed(done))
+            return False
+        self._spool.earlier_losses = tuple(others)
+        self._connected(done.ack)
+        return True
 
     async def _report_if_idle(self) -> bool:
         """Send a batch without results when a flush passed without any: who is idle is not silent. False: it failed.
@@ -211,11 +234,13 @@ class Sender:
         now = self._timing.clock.boottime_seconds()
         return since is not None and now - since < LIVE_FLUSHES * self._flush_seconds
 
-    async def _exchange(self, envelope: Envelope, payloads: Sequence[bytes]) -> Action:
+    async def _exchange(
+        self, envelope: Envelope, payloads: Sequence[bytes], status: AgentStatus | None = None
+    ) -> Action:
         clock = self._timing.clock
         try:
             token = self._credential()
-            status = self._telemetry.status(self._spool.state())
+            status = status or self._telemetry.status(self._spool.state())
             body = await asyncio.to_thread(self._encode, envelope, payloads, status)
             sent = clock.boottime_seconds()
             answer = await self._client.request(
@@ -296,6 +321,7 @@ class Sender:
 
     def _connected(self, ack: Ack) -> None:
         self._set_revoked(None)
+        self._heard = True
         self._told_boottime_seconds = self._timing.clock.boottime_seconds()
         self._backoff.acknowledged()
         if self._failed_in_row:

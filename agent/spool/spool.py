@@ -34,7 +34,7 @@ from agent.spool.files import (
     write_segment,
 )
 from agent.spool.index import SealedIndex
-from agent.spool.losses import Losses, write_losses
+from agent.spool.losses import Losses, RunLosses, earlier_losses, read_losses, write_losses
 from agent.spool.recovery import Recovery
 from agent.spool.writer import Writer
 from agent.telemetry import LOG, Telemetry, Waiting
@@ -83,6 +83,8 @@ class Spool:
         """Called on the writer thread, about twice a second, while results stand in memory alone: then `recover`."""
         self.revoked = False
         """The collector refuses this agent: kept in the file that people look at."""
+        self.earlier_losses: tuple[RunLosses, ...] = ()
+        """What earlier runs lost, until the collector was told: the sender takes away what it has."""
         self.boot_id = identity.boot_id
         self._folder = folder
         self._machine = identity.machine
@@ -104,6 +106,8 @@ class Spool:
         make_folder(self._folder)
         self._lock_descriptor = lock_folder(self._folder)
         self._index.add(Recovery(self._folder, self._machine, self._clock, self._telemetry).run())
+        self._told_losses = read_losses(self._folder)
+        self.earlier_losses = earlier_losses(self._told_losses)
         self._writer.start()
         self.keep_limits()
 
@@ -301,8 +305,13 @@ class Spool:
 
     def _write_losses(self) -> None:
         """Run on the writer thread."""
-        losses = Losses(boot_id=self.boot_id, dropped_results=self._telemetry.dropped, revoked=self.revoked)
-        nothing_yet = self._told_losses is None and not losses.dropped_results and not losses.revoked
+        losses = Losses(
+            boot_id=self.boot_id,
+            dropped_results=self._telemetry.dropped,
+            revoked=self.revoked,
+            earlier=self.earlier_losses,
+        )
+        nothing_yet = self._told_losses is None and losses == Losses(boot_id=self.boot_id, dropped_results={})
         if losses != self._told_losses and not nothing_yet:
             write_losses(self._folder, losses)
             self._told_losses = losses
