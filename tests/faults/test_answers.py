@@ -123,15 +123,18 @@ async def test_f40_a_batch_that_fails_for_ever_holds_nothing_back_for_two_minute
         return Reply(500) if request.batch.batch_id in poisoned else collector(request)
 
     async with lab(tmp_path, not_that_one) as here:
+        older = {fill(here, 1), fill(here, 1)}
         poisoned.append(fill(here, 1))
         for _ in range(40):
             batch_id = fill(here, 1)
             since = elapsed(here)
-            while batch_id not in collector.batches:
-                await here.sender.turn()
+            for _ in range(100):
+                if batch_id not in collector.batches:
+                    await here.sender.turn()
             lateness.append(elapsed(here) - since)
             await here.turns(2)
         assert [sealed.batch_id for sealed in here.spool.waiting()] == poisoned
+        assert older < collector.batches.keys()
         assert here.sender.attempts[poisoned[0]] > 10, "it was tried all the while"
     assert max(lateness) < 120
 
