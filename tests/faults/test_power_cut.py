@@ -69,7 +69,7 @@ def test_f04_a_power_cut_takes_a_second_at_most(tmp_path: Path, monkeypatch: pyt
         while time.monotonic() < until:
             record(spool, 1)
             recorded_at.append(time.monotonic())
-            if dice.random() < 0.05:
+            if dice.random() < 0.003:
                 spool.rotate()
             time.sleep(0.01)
         cut_at = time.monotonic()
