@@ -179,12 +179,14 @@ class Agent:
         self.poller.io_lost = lambda: self.telemetry.dropped.get(DropReason.IO, 0)
         self.prober.on_outcome = self.poller.ran
         self.sender.on_config_etag = self.poller.hint
+        self.sender.on_revoked = self.scheduler.pause
         self.telemetry.before_status = self.scheduler.count
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what is in flight, seal, and try to send once more."""
         loop = asyncio.get_running_loop()
         self.spool.on_sealed = lambda: _call(loop, self.sender.wake)
+        self.spool.on_memory = lambda: _call(loop, self.spool.recover)
         self.scheduler.start()
         loops = (
             self.sender.run(),

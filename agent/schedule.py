@@ -111,6 +111,7 @@ class Scheduler:
         self._clock = clock
         self._telemetry = telemetry
         self._attempt = attempt
+        self._paused = False
         self._streams = asyncio.Semaphore(max_in_flight)
         self._targets: dict[Key, _Target] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,6 +137,10 @@ class Scheduler:
         for key, assignment in wanted.items():
             if key not in self._targets:
                 self._try_to_add(config.agent, key, assignment)
+
+    def pause(self, paused: bool) -> None:  # noqa: FBT001  what the sender calls
+        """Start no probe while this holds: each that would have started counts as missed."""
+        self._paused = paused
 
     def count(self) -> None:
         """Bring the totals of expected and missed probes up to now."""
@@ -202,7 +207,7 @@ class Scheduler:
     async def _fire(self, key: Key) -> None:
         """Run by APScheduler at a tick. The probe is a task of ours, which a shutdown lets end."""
         target = self._targets.get(key)
-        if target is None or target.busy:
+        if target is None or target.busy or self._paused:
             return
         target.busy = target.queued = True
         task = asyncio.get_running_loop().create_task(self._run(target))
@@ -226,6 +231,8 @@ class Scheduler:
         assignment = target.assignment
         if self._targets.get((assignment.endpoint, assignment.module)) is not target:
             return  # removed, or everything stopped, while it waited for its turn
+        if self._paused:
+            return
         taken = min(1, self._count_through(target, target.ticks.index(self._now())))
         self._telemetry.missed_probes -= taken
         try:

@@ -124,5 +124,7 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True):
     """Collector's clock when this answer left."""
     config_etag: str | None = None
     """The agent's current configuration: if it differs from the agent's, fetch."""
-    next_flush_seconds: Seconds
-    """How long to gather results before the next batch."""
+    next_flush_seconds: float
+    """How long to gather results before the next batch. Any number: a hint out of bounds spoils no acknowledgement."""
+    backlog_interval_seconds: float | None = None
+    """Between two batches of what waited longer; None: as the agent likes."""

@@ -60,6 +60,8 @@ def described(found: "Survey", *, now: float) -> Iterator[str]:
     """Yield the lines for a person; `now` in seconds since 1970."""
     state = "an agent works on it" if found.in_use else "no agent works on it now"
     yield f"{found.folder}: {state}"
+    if found.losses is not None and found.losses.revoked:
+        yield "revoked: the collector refuses this agent, and it does not probe: give it another credential"
     share = 100 * found.bytes / found.max_bytes
     segments = _counted(len(found.segments), "segment")
     yield (

@@ -6,6 +6,7 @@
 | 413; 400, 415, 422 told by the collector            | SPLIT   | is halved, one aside |
 | 409 told by the collector: other content stands     | GIVE_UP | goes to corrupt/     |
 | 401, 403                                            | WAIT    | stays, minutes       |
+| 403 told by the collector: the token is revoked     | REVOKED | stays, an hour       |
 | everything else, any 200 that is no acknowledgement | RETRY   | stays, backoff       |
 
 "Told by the collector" is a body of the type application/problem+json: a proxy's page must never cost a result.
@@ -31,6 +32,8 @@ _TOO_LARGE: Final = 413
 _BAD_ENVELOPE: Final = frozenset({400, 415, 422})
 _CONFLICT: Final = 409
 _NOT_US: Final = frozenset({401, 403})
+_FORBIDDEN: Final = 403
+_REVOKED_TYPE: Final = "urn:isochrone:problem:revoked"
 _RETRY_AFTER: Final = frozenset({429, 503})
 
 
@@ -41,6 +44,7 @@ class Verb(StrEnum):
     SPLIT = "split"
     GIVE_UP = "give_up"
     WAIT = "wait"
+    REVOKED = "revoked"
     RETRY = "retry"
 
 
@@ -58,6 +62,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Problem(msgspec.Struct):
+    type: str = ""
     title: str = ""
     detail: str = ""
 
@@ -77,7 +82,8 @@ def action(answer: Answered, batch_id: UUID, *, now: datetime) -> Action:
     """Return what `answer` means for `batch_id`; `now` is only for a Retry-After that is a date."""
     status = answer.status
     told = answer.headers.get("content-type", "").partition(";")[0].strip().lower() == PROBLEM_TYPE
-    reason = _reason(answer, told=told)
+    problem = _problem(answer) if told else _Problem()
+    reason = f"{status} {printable(problem.detail or problem.title)}".strip()
     if status == _OK:
         return _acknowledgement(answer.body, batch_id)
     if status == _TOO_LARGE or (told and status in _BAD_ENVELOPE):
@@ -85,7 +91,8 @@ def action(answer: Answered, batch_id: UUID, *, now: datetime) -> Action:
     if told and status == _CONFLICT:
         return Action(verb=Verb.GIVE_UP, reason=reason)
     if status in _NOT_US:
-        return Action(verb=Verb.WAIT, reason=reason)
+        revoked = status == _FORBIDDEN and problem.type == _REVOKED_TYPE
+        return Action(verb=Verb.REVOKED if revoked else Verb.WAIT, reason=reason)
     if status in _RETRY_AFTER:
         wait = retry_after_seconds(answer.headers.get("retry-after"), now=now)
         return Action(verb=Verb.RETRY, reason=reason, retry_after_seconds=wait)
@@ -102,11 +109,8 @@ def _acknowledgement(body: bytes, batch_id: UUID) -> Action:
     return Action(verb=Verb.ACK, ack=ack)
 
 
-def _reason(answer: Answered, *, told: bool) -> str:
-    if not told:
-        return str(answer.status)
+def _problem(answer: Answered) -> _Problem:
     try:
-        problem = _problem_decoder.decode(answer.body)
+        return _problem_decoder.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return str(answer.status)
-    return f"{answer.status} {printable(problem.detail or problem.title)}".strip()
+        return _Problem()

@@ -1,8 +1,8 @@
 """How long to wait before the next attempt. Pure but for the dice it is given.
 
 The first failure after a success is answered with a splay over three flushes, so that a fleet that lost its collector
-at one moment does not come back at one moment; then the wait doubles up to two minutes, with jitter after the cap. Only
-an acknowledgement makes it short again, and it never gives up.
+at one moment does not come back at one moment; then the wait doubles up to two minutes, with jitter after the cap. Two
+acknowledgements in a row make it short again: one between failures is a collector that staggers. It never gives up.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,11 @@ MAX_SPLAY_SECONDS: Final = 30.0
 MAX_BASE_SECONDS: Final = 5.0
 AUTH_BASE_SECONDS: Final = 60.0
 AUTH_CAP_SECONDS: Final = 3_600.0
+REVOKED_SECONDS: Final = 3_600.0
+REVOKED_JITTER: Final = 0.1
+"""Share of the hour by which a revoked agent asks earlier or later."""
+STEADY_ACKNOWLEDGEMENTS: Final = 2
+"""So many in a row, and the failures before them are forgotten."""
 _MAX_DOUBLINGS: Final = 16
 
 
@@ -26,19 +31,26 @@ class Backoff:
         self._random = random
         self._failures = 0
         self._refusals = 0
+        self._acknowledged = 0
+        self._connected = True
 
     @property
     def connected(self) -> bool:
         """Tell whether the last attempt was acknowledged, or none was made yet."""
-        return self._failures == 0 and self._refusals == 0
+        return self._connected
 
     def acknowledged(self) -> None:
-        """Start over."""
-        self._failures = self._refusals = 0
+        """Forget the refusals, and the failures too once the collector is steady."""
+        self._connected = True
+        self._refusals = 0
+        self._acknowledged += 1
+        if self._acknowledged >= STEADY_ACKNOWLEDGEMENTS:
+            self._failures = 0
 
     def failed(self, flush_seconds: float, retry_after_seconds: float | None = None) -> float:
         """Return the seconds to wait after a failure; never less than the collector asked for."""
         self._failures += 1
+        self._disconnected()
         if self._failures == 1:
             wait = self._random() * min(MAX_SPLAY_SECONDS, SPLAY_FLUSHES * flush_seconds)
         else:
@@ -51,7 +63,17 @@ class Backoff:
     def refused(self) -> float:
         """Return the seconds to wait after a credential was refused: somebody has to act, so a minute to an hour."""
         self._refusals += 1
+        self._disconnected()
         return self._jittered(AUTH_BASE_SECONDS, AUTH_CAP_SECONDS, self._refusals - 1)
+
+    def revoked(self) -> float:
+        """Return the seconds to wait after the collector said that this agent is to be one no more: about an hour."""
+        self._disconnected()
+        return REVOKED_SECONDS * (1 + REVOKED_JITTER * (2 * self._random() - 1))
+
+    def _disconnected(self) -> None:
+        self._connected = False
+        self._acknowledged = 0
 
     def _jittered(self, base: float, cap: float, doublings: int) -> float:
         longest = min(cap, base * float(1 << min(doublings, _MAX_DOUBLINGS)))

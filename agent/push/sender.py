@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from agent.config import MAX_FLUSH_SECONDS, MIN_FLUSH_SECONDS
+from agent.config import MAX_FLUSH_SECONDS
 from agent.errors import ConfigError, DeliveryError
 from agent.push.answer import Action, Answered, Verb, action
 from agent.push.backoff import Backoff
@@ -31,6 +31,11 @@ MAX_ACK_BYTES: Final = 1024 * 1024
 GZIP_LEVEL: Final = 6  # measured: 5 times smaller in 8 ms for 1,000 results; zstd is no better and needs a dependency
 BACKLOG_PAUSE_SECONDS: Final = 2.0
 """Between two segments of the backlog: a returning fleet must not crowd out its own live results."""
+MAX_BACKLOG_PAUSE_SECONDS: Final = 300.0
+MIN_ASKED_FLUSH_SECONDS: Final = 5.0
+"""A collector may not ask for less, unless the agent's own setting is less."""
+CREDENTIAL_CHECK_SECONDS: Final = 60.0
+"""How often a revoked agent looks whether it was given another credential."""
 LIVE_FLUSHES: Final = 2
 """A segment sealed by this run within so many flushes is live."""
 IDLE_FLUSHES: Final = 0.5
@@ -67,16 +72,24 @@ class Sender:
         """Take `credential`, which returns the token as it stands now, so that it can be replaced under way."""
         self.on_config_etag: Callable[[str], None] = lambda _etag: None
         """Called with the tag of the configuration that the collector has for this agent."""
+        self.on_revoked: Callable[[bool], None] = lambda _revoked: None
+        """Called with True when the collector wants this agent to stop, with False when it takes from it again."""
         self._spool = spool
         self._client = client
         self._credential = credential
         self._telemetry = telemetry
         self._timing = timing
         self._flush_seconds = flush_seconds
+        self._shortest_flush_seconds = min(MIN_ASKED_FLUSH_SECONDS, flush_seconds)
+        self._backlog_seconds = BACKLOG_PAUSE_SECONDS
+        self._revoked_token: str | None = None
+        """The credential that is revoked; None: it is not."""
         self._backoff = Backoff(timing.random)
         self.attempts: dict[UUID, int] = {}
         """How often each segment that waits was attempted."""
         self._failed_in_row = 0
+        self._heard = False
+        """The collector acknowledged something of this run."""
         self._offset = ClockOffset()
         self._told_boottime_seconds = timing.clock.boottime_seconds()
         """When the collector last acknowledged something."""
@@ -103,6 +116,8 @@ class Sender:
         """
         self._seal_by_time()
         self._spool.keep_limits()
+        if self._heard and self._spool.earlier_losses and not await self._tell_earlier_losses():
+            return
         chosen = self._choose()
         if chosen is None:
             if await self._report_if_idle():
@@ -112,7 +127,7 @@ class Sender:
         if pause is not None:
             await self._back_off(pause)
         elif not self._is_live(chosen) and self._choose() is not None:
-            await self._timing.wait(self._wake, BACKLOG_PAUSE_SECONDS)
+            await self._timing.wait(self._wake, self._backlog_seconds)
 
     async def send_once_each(self) -> None:
         """Attempt every waiting segment once: the last thing before the end."""
@@ -144,6 +159,25 @@ class Sender:
         )
         return await self._obey(await self._exchange(envelope, segment.payloads), sealed, segment)
 
+    async def _tell_earlier_losses(self) -> bool:
+        """Send the last word of a run that may have ended before it was heard. False: it failed, and was waited for.
+
+        Totals of a run count once, however often they are told.
+        """
+        first, *others = self._spool.earlier_losses
+        now = self._telemetry.status(self._spool.state())
+        status = msgspec.structs.replace(
+            now, boot_id=first.boot_id, dropped_results=first.dropped_results, recorded_results=None
+        )
+        envelope = Envelope(batch_id=uuid7(self._timing.clock), boot_id=first.boot_id, of_this_start=True)
+        done = await self._exchange(envelope, (), status)
+        if done.ack is None:
+            await self._back_off(self._failed(done))
+            return False
+        self._spool.earlier_losses = tuple(others)
+        self._connected(done.ack)
+        return True
+
     async def _report_if_idle(self) -> bool:
         """Send a batch without results when a flush passed without any: who is idle is not silent. False: it failed.
 
@@ -162,7 +196,18 @@ class Sender:
 
     async def _back_off(self, seconds: float) -> None:
         # A segment that is sealed meanwhile must not cut a backoff short: an event that nobody sets.
+        while self._revoked_token is not None and seconds > CREDENTIAL_CHECK_SECONDS:
+            await self._timing.wait(asyncio.Event(), CREDENTIAL_CHECK_SECONDS)
+            seconds -= CREDENTIAL_CHECK_SECONDS
+            if self._token_now() not in (None, self._revoked_token):
+                return
         await self._timing.wait(asyncio.Event(), seconds)
+
+    def _token_now(self) -> str | None:
+        try:
+            return self._credential()
+        except ConfigError:
+            return None
 
     def _since_flush(self) -> float:
         return self._timing.clock.boottime_seconds() - self._flushed_boottime_seconds
@@ -189,11 +234,13 @@ class Sender:
         now = self._timing.clock.boottime_seconds()
         return since is not None and now - since < LIVE_FLUSHES * self._flush_seconds
 
-    async def _exchange(self, envelope: Envelope, payloads: Sequence[bytes]) -> Action:
+    async def _exchange(
+        self, envelope: Envelope, payloads: Sequence[bytes], status: AgentStatus | None = None
+    ) -> Action:
         clock = self._timing.clock
         try:
             token = self._credential()
-            status = self._telemetry.status(self._spool.state())
+            status = status or self._telemetry.status(self._spool.state())
             body = await asyncio.to_thread(self._encode, envelope, payloads, status)
             sent = clock.boottime_seconds()
             answer = await self._client.request(
@@ -233,11 +280,14 @@ class Sender:
                 LOG.error("push: batch %s given up, moved to corrupt/: %s", sealed.batch_id, done.reason)
                 self._spool.give_up(sealed)
                 return None
-            case Verb.WAIT | Verb.RETRY:
+            case Verb.WAIT | Verb.RETRY | Verb.REVOKED:
                 return self._failed(done)
 
     def _failed(self, done: Action) -> float:
-        if done.verb is Verb.WAIT:
+        if done.verb is Verb.REVOKED:
+            pause = self._backoff.revoked()
+            self._set_revoked(self._token_now())
+        elif done.verb is Verb.WAIT:
             pause = self._backoff.refused()
         else:
             pause = self._backoff.failed(self._flush_seconds, done.retry_after_seconds)
@@ -256,13 +306,30 @@ class Sender:
         self._spool.acknowledge(sealed.batch_id)
         self._connected(ack)
 
+    def _set_revoked(self, token: str | None) -> None:
+        """Tell on a change; `token` is the revoked one, None: the collector takes from this agent again."""
+        before, self._revoked_token = self._revoked_token, token
+        if (before is None) == (token is None):
+            return
+        if token is None:
+            LOG.info("push: this agent is no longer revoked: it probes again")
+        else:
+            words = "its probes stop, what waits is kept: give it another credential, or retire it"
+            LOG.error("push: the collector has revoked this agent: %s", words)
+        self._spool.revoked = token is not None
+        self.on_revoked(token is not None)
+
     def _connected(self, ack: Ack) -> None:
+        self._set_revoked(None)
+        self._heard = True
         self._told_boottime_seconds = self._timing.clock.boottime_seconds()
         self._backoff.acknowledged()
         if self._failed_in_row:
             LOG.info("push: the collector answers again")
         self._failed_in_row = 0
-        self._flush_seconds = min(max(ack.next_flush_seconds, MIN_FLUSH_SECONDS), MAX_FLUSH_SECONDS)
+        self._flush_seconds = min(max(ack.next_flush_seconds, self._shortest_flush_seconds), MAX_FLUSH_SECONDS)
+        asked = BACKLOG_PAUSE_SECONDS if ack.backlog_interval_seconds is None else ack.backlog_interval_seconds
+        self._backlog_seconds = min(max(asked, BACKLOG_PAUSE_SECONDS), MAX_BACKLOG_PAUSE_SECONDS)
         if ack.config_etag is not None:
             self.on_config_etag(ack.config_etag)
 

@@ -1,4 +1,4 @@
-"""What a run has lost, in a file for people: the collector learns it with each batch, but it may be out of reach."""
+"""What a run has lost, in a file: for people, and for the next run, which tells the collector if this one could not."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,7 +10,16 @@ from agent.spool.files import write_durably
 from isochrone.batch import DropReason
 
 FILE: Final = "losses.json"
-MAX_BYTES: Final = 4_096
+MAX_BYTES: Final = 8_192
+MAX_EARLIER: Final = 16
+"""Runs whose losses are kept until the collector has them."""
+
+
+class RunLosses(msgspec.Struct, frozen=True, kw_only=True):
+    """Totals of one run, as its batches told them or would have."""
+
+    boot_id: UUID
+    dropped_results: dict[DropReason, Annotated[int, msgspec.Meta(ge=0)]]
 
 
 class Losses(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +28,10 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: UUID
     """The run."""
     dropped_results: dict[DropReason, Annotated[int, msgspec.Meta(ge=0)]]
+    revoked: bool = False
+    """The collector refuses this agent for good: it does not probe."""
+    earlier: tuple[RunLosses, ...] = ()
+    """Of earlier runs, the newest first, as long as the collector was not told again by this one."""
 
 
 _decoder: Final = msgspec.json.Decoder(Losses)
@@ -31,6 +44,14 @@ def read_losses(folder: Path) -> Losses | None:
             return _decoder.decode(file.read(MAX_BYTES))
     except (OSError, ValueError, msgspec.DecodeError, RecursionError):
         return None
+
+
+def earlier_losses(found: Losses | None) -> tuple[RunLosses, ...]:
+    """Return what a new run has to tell for those before it. What they told already, the collector counts once."""
+    if found is None:
+        return ()
+    last = RunLosses(boot_id=found.boot_id, dropped_results=found.dropped_results)
+    return ((last,) if last.dropped_results else ()) + found.earlier[: MAX_EARLIER - 1]
 
 
 def write_losses(folder: Path, losses: Losses) -> None:

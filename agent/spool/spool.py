@@ -34,7 +34,7 @@ from agent.spool.files import (
     write_segment,
 )
 from agent.spool.index import SealedIndex
-from agent.spool.losses import Losses, write_losses
+from agent.spool.losses import Losses, RunLosses, earlier_losses, read_losses, write_losses
 from agent.spool.recovery import Recovery
 from agent.spool.writer import Writer
 from agent.telemetry import LOG, Telemetry, Waiting
@@ -79,6 +79,12 @@ class Spool:
     ) -> None:
         self.on_sealed: Callable[[], None] = lambda: None
         """Called on the writer thread when a segment became ready to send."""
+        self.on_memory: Callable[[], None] = lambda: None
+        """Called on the writer thread, about twice a second, while results stand in memory alone: then `recover`."""
+        self.revoked = False
+        """The collector refuses this agent: kept in the file that people look at."""
+        self.earlier_losses: tuple[RunLosses, ...] = ()
+        """What earlier runs lost, until the collector was told: the sender takes away what it has."""
         self.boot_id = identity.boot_id
         self._folder = folder
         self._machine = identity.machine
@@ -91,8 +97,8 @@ class Spool:
         self._memory: deque[bytes] = deque()
         self._next_seq = 0
         self._disk_failing = False
-        self._writer = Writer(lambda: self._active, books=self._write_losses)
-        self._told_losses: dict[DropReason, int] = {}
+        self._writer = Writer(lambda: self._active, books=self._tick)
+        self._told_losses: Losses | None = None
         self._lock_descriptor = -1
 
     def open(self) -> None:
@@ -100,6 +106,8 @@ class Spool:
         make_folder(self._folder)
         self._lock_descriptor = lock_folder(self._folder)
         self._index.add(Recovery(self._folder, self._machine, self._clock, self._telemetry).run())
+        self._told_losses = read_losses(self._folder)
+        self.earlier_losses = earlier_losses(self._told_losses)
         self._writer.start()
         self.keep_limits()
 
@@ -130,6 +138,10 @@ class Spool:
         self._remember(line)
         return None
 
+    def recover(self) -> None:
+        """Write what stands in memory alone, as far as the disk takes it again. For the event loop."""
+        self._write_memory()
+
     def rotate(self) -> None:
         """Hand the segment that is being written to the writer thread, which seals it. Tries memory again first."""
         self._write_memory()
@@ -157,6 +169,11 @@ class Spool:
         being_written = sum(sealing.results for sealing in list(self._sealing.values()))
         being_written += 0 if active is None else active.results
         return self._index.results + being_written + len(self._memory)
+
+    @property
+    def in_memory(self) -> int:
+        """Results that the disk refused as yet."""
+        return len(self._memory)
 
     def state(self) -> Waiting:
         """Return what waits now and what this run recorded, for the collector's books. For the event loop."""
@@ -280,12 +297,24 @@ class Spool:
         del self._sealing[active.batch_id]
         self.on_sealed()
 
+    def _tick(self) -> None:
+        """Run on the writer thread when it has nothing else to do."""
+        if self._memory:
+            self.on_memory()
+        self._write_losses()
+
     def _write_losses(self) -> None:
         """Run on the writer thread."""
-        dropped = self._telemetry.dropped
-        if dropped != self._told_losses:
-            write_losses(self._folder, Losses(boot_id=self.boot_id, dropped_results=dropped))
-            self._told_losses = dropped
+        losses = Losses(
+            boot_id=self.boot_id,
+            dropped_results=self._telemetry.dropped,
+            revoked=self.revoked,
+            earlier=self.earlier_losses,
+        )
+        nothing_yet = self._told_losses is None and losses == Losses(boot_id=self.boot_id, dropped_results={})
+        if losses != self._told_losses and not nothing_yet:
+            write_losses(self._folder, losses)
+            self._told_losses = losses
 
     def _drop(self, reason: DropReason) -> bool:
         oldest = self._index.oldest()

@@ -41,9 +41,17 @@ def measure_agent() -> list[Expectation]:
     return agent_memory.run()
 
 
+def measure_recording() -> list[Expectation]:
+    """Return what recording costs the agent's event loop, beside its limits."""
+    from tests.bench import recording  # noqa: PLC0415  as above
+
+    return recording.run()
+
+
 BENCHES: Final[Mapping[str, Callable[[], list[Expectation]]]] = {
     "ingest": measure_ingest,
     "agent_memory": measure_agent,
+    "recording": measure_recording,
 }
 COLUMNS: Final = ("what", "measured", "peer or limit", "ratio", "verdict")
 

@@ -282,6 +282,7 @@ ACK: Final = Ack(
     t2=1772366410.53125,
     config_etag='"0a1b2c"',
     next_flush_seconds=10.0,
+    backlog_interval_seconds=2.0,
 )
 
 AGENT_CONFIG: Final = AgentConfig(

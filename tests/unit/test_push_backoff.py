@@ -43,12 +43,15 @@ def test_the_wait_is_never_shorter_than_what_the_collector_asked_for(dice: float
     assert asked <= wait <= max(30, asked * 1.25)
 
 
-def test_only_an_acknowledgement_starts_over() -> None:
+def test_only_acknowledgements_start_over() -> None:
     backoff = Backoff(lambda: 0.999)
     grown = [backoff.failed(FLUSH) for _ in range(5)][-1]
     assert not backoff.connected
     backoff.acknowledged()
     assert backoff.connected
+    assert backoff.failed(FLUSH) > grown, "one between failures is a collector that staggers"
+    backoff.acknowledged()
+    backoff.acknowledged()
     backoff.failed(FLUSH)
     assert backoff.failed(FLUSH) < grown / 4
 

@@ -1,0 +1,52 @@
+"""What a run lost before it could tell its collector, the next one tells in its name."""
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from agent.spool.losses import MAX_EARLIER
+from agent.telemetry import Telemetry
+from isochrone.batch import DropReason
+from tests.delivery import lab, record, spool_in
+from tests.scripted_http import LittleCollector, Reply
+
+pytestmark = pytest.mark.anyio
+
+
+def unheard_run(folder: Path, lost: int) -> UUID:
+    """Leave what a run leaves that recorded two results, lost some, and never reached its collector."""
+    telemetry = Telemetry()
+    spool = spool_in(folder, telemetry=telemetry)
+    record(spool, 2)
+    telemetry.lost(DropReason.FULL, lost)
+    spool.close()
+    return spool.boot_id
+
+
+async def test_the_next_run_tells_the_losses_of_those_before_it_once(tmp_path: Path) -> None:
+    unheard = {unheard_run(tmp_path / "spool", lost): lost for lost in (5, 0, 3)}
+    collector = LittleCollector()
+    collector.faults = [Reply(503)]
+    async with lab(tmp_path, collector) as here:
+        await here.drained()
+        collector.faults = [Reply(503)]
+        await here.turns(6)
+        assert (here.spool.earlier_losses, here.telemetry.dropped) == ((), {})
+        own = here.spool.boot_id
+    words = [batch.status for batch in collector.batches.values() if batch.status.boot_id != own]
+    assert {word.boot_id: word.dropped_results for word in words} == {
+        boot_id: {DropReason.FULL: lost} for boot_id, lost in unheard.items() if lost
+    }
+    assert len(words) == 2
+    assert {word.recorded_results for word in words} == {None}, "what they recorded, it does not know"
+    again = spool_in(tmp_path / "spool")
+    assert again.earlier_losses == ()
+    again.close()
+
+
+async def test_a_run_that_ends_before_it_told_them_leaves_them_to_the_next_within_a_bound(tmp_path: Path) -> None:
+    runs = [unheard_run(tmp_path / "spool", 1 + number) for number in range(MAX_EARLIER + 4)]
+    spool = spool_in(tmp_path / "spool")
+    assert [one.boot_id for one in spool.earlier_losses] == list(reversed(runs))[:MAX_EARLIER]
+    spool.close()
