@@ -7,7 +7,8 @@ import pytest
 
 from agent.spool.losses import MAX_EARLIER
 from agent.telemetry import Telemetry
-from isochrone.batch import DropReason
+from isochrone.batch import AgentStatus, DropReason
+from tests.collecting import AGENT, batch_of, rtt_result, running_collector
 from tests.delivery import lab, record, spool_in
 from tests.scripted_http import LittleCollector, Reply
 
@@ -50,3 +51,18 @@ async def test_a_run_that_ends_before_it_told_them_leaves_them_to_the_next_withi
     spool = spool_in(tmp_path / "spool")
     assert [one.boot_id for one in spool.earlier_losses] == list(reversed(runs))[:MAX_EARLIER]
     spool.close()
+
+
+async def test_told_so_the_collectors_books_balance_however_often(database_url: str) -> None:
+    run, next_run = UUID(int=1), UUID(int=2)
+    late_word = AgentStatus(version="1", boot_id=run, dropped_results={DropReason.FULL: 3})
+    own_word = AgentStatus(version="1", boot_id=next_run, recorded_results=0)
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([rtt_result(3), rtt_result(4)], boot_id=run, status=own_word))
+        for _ in range(2):
+            await collector.send(batch_of([], boot_id=run, status=late_word))
+        await collector.send(batch_of([], boot_id=next_run, status=own_word))
+        answer = await collector.client.get("/v1/agents")
+        assert collector.rows("SELECT unaccounted FROM agent_report") == [(0,)], "five recorded, two here, three told"
+    (found,) = [agent for agent in answer.json()["agents"] if agent["agent"] == AGENT]
+    assert found["lost_results"] == {"full": 3}
