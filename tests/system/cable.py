@@ -66,9 +66,8 @@ class Cable:
         """Batches that were handed on and not acknowledged yet: they may be committed."""
         self.batches: Counter[UUID] = Counter()
         """How often each batch was sent."""
-        self.lost: Counter[str] = Counter()
-        """What the agents declared lost, by reason, over all their runs."""
-        self._lost_before: Counter[str] = Counter()
+        self._lost: dict[UUID | None, Counter[str]] = {}
+        """What each run of an agent declared lost, by reason: a run's word may come from the next one."""
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._accept, LOOPBACK, 0)
@@ -86,9 +85,10 @@ class Cable:
             task.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
 
-    def expect_new_agent(self) -> None:
-        """Take the totals to come as those of a new process, which counts its losses from nothing."""
-        self._lost_before = Counter()
+    @property
+    def lost(self) -> Counter[str]:
+        """Return what the agents declared lost, by reason, over all their runs."""
+        return sum(self._lost.values(), start=Counter())
 
     def stall(self) -> None:
         """Take everything, hand on nothing."""
@@ -182,5 +182,4 @@ class Cable:
         self.batches[batch.batch_id] += 1
         self.unanswered.add(batch.batch_id)
         now = Counter({reason.value: count for reason, count in batch.status.dropped_results.items()})
-        self.lost.update(now - self._lost_before)
-        self._lost_before = now
+        self._lost[batch.status.boot_id] = self._lost.get(batch.status.boot_id, Counter()) | now

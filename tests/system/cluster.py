@@ -92,8 +92,6 @@ class Cluster:
         assert pid is not None
         os.kill(pid, number)
         await until(lambda: child.restarts > restarts and child.pid is not None, what=f"{name} again", seconds=30)
-        if name == "agent":
-            self.cable.expect_new_agent()
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to the named process, if it runs."""
