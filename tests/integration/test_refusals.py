@@ -269,7 +269,8 @@ async def test_headers_without_end_close_the_connection(collector: Collector) ->
         for number in range(4_000):
             writer.write(b"x-header-%d: value\r\n" % number)
             await writer.drain()
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        said = await asyncio.wait_for(reader.read(), 5)  # to its end: the connection is closed
+        assert said == b"" or said.startswith(b"HTTP/1.1 400")
     writer.close()
 
 
