@@ -58,7 +58,7 @@ class Cable:
         """What every request is answered with instead of being handed on."""
         self.canned_given = 0
         self.cuts_wanted = 0
-        """Acknowledgements to keep: committed, but never told."""
+        """Acknowledgements of new results to keep: committed, but never told."""
         self.cuts_made = 0
         self.duplicates_told = 0
         """Results that the collector's answers called duplicate."""
@@ -167,14 +167,14 @@ class Cable:
         return sees
 
     def _answered(self, data: bytes) -> bool:
-        told = re.search(rb'"batch_id":"([0-9a-f-]+)".*?"duplicate":(\d+)', data)
+        told = re.search(rb'"batch_id":"([0-9a-f-]+)".*?"accepted":(\d+).*?"duplicate":(\d+)', data)
         if told is None:
             return True
-        if self.cuts_made < self.cuts_wanted:
+        if self.cuts_made < self.cuts_wanted and int(told[2]):
             self.cuts_made += 1
             return False
         self.unanswered.discard(UUID(told[1].decode()))
-        self.duplicates_told += int(told[2])
+        self.duplicates_told += int(told[3])
         return True
 
     def _note_batch(self, body: bytes) -> None:

@@ -158,9 +158,12 @@ async def _backends(chaos: Chaos) -> list[int]:
 
 
 async def lose_answer(chaos: Chaos) -> None:
+    """Keep one acknowledgement, and see the batch come again: a run that ends before would prove nothing."""
     cable = chaos.cluster.cable
+    before = cable.duplicates_told
     cable.cuts_wanted += 1
     await until(lambda: cable.cuts_made == cable.cuts_wanted, what="an acknowledgement cut", seconds=90)
+    await until(lambda: cable.duplicates_told > before, what="the batch sent again", seconds=90)
 
 
 async def cut_requests(chaos: Chaos) -> None:
