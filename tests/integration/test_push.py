@@ -386,6 +386,17 @@ async def test_while_the_collector_is_away_segments_are_sealed_by_size_alone(tmp
         assert len(here.spool.waiting()) == 2, "the one that was refused, and the one that was open"
 
 
+async def test_the_last_push_of_a_run_ends_at_the_first_failure(tmp_path: Path) -> None:
+    leave_backlog(tmp_path / "spool", segments=5)
+    collector = LittleCollector()
+    collector.faults = [Reply(503)]
+    async with lab(tmp_path, collector) as here:
+        await here.sender.send_once_each()
+        assert (len(collector.requests), here.spool.queued_results) == (1, 5)
+        await here.sender.send_once_each()
+        assert here.spool.queued_results == 0
+
+
 async def test_an_idle_agent_reports_once_in_every_flush(tmp_path: Path) -> None:
     collector = LittleCollector()
     async with lab(tmp_path, collector) as here:
