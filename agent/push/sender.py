@@ -190,7 +190,6 @@ class Sender:
             self._spool.earlier_losses = tuple(others)
         if done.ack is None:
             await self._back_off(self._failed(done))
-            # Whatever is wrong with it: what is measured meanwhile goes first.
             self._earlier_from_boottime_seconds = self._timing.clock.boottime_seconds() + EARLIER_PAUSE_SECONDS
             return False
         self._spool.earlier_losses = tuple(others)
@@ -353,9 +352,12 @@ class Sender:
             self.on_config_etag(ack.config_etag)
 
     async def _halve(self, done: Action, sealed: Sealed, segment: Segment) -> float | None:
-        if len(segment.payloads) < 2:  # noqa: PLR2004  one result has no halves
-            if not done.told_by_collector:
-                return self._failed(done)
+        single = len(segment.payloads) < 2  # noqa: PLR2004  one result has no halves
+        whole = sealed.batch_id.version == 7  # noqa: PLR2004  a half has an id of another kind, and its whole was tried
+        told = done.told_by_collector
+        if (single and not told) or (told and (single or whole) and not await self._takes_envelopes(segment)):
+            return self._failed(done)
+        if single:
             LOG.error("push: a result refused, kept in rejected/: %s", done.reason)
             self._count_damage(sealed, segment)
             self._spool.reject(sealed.batch_id, segment.payloads)
@@ -369,7 +371,13 @@ class Sender:
         self._count_damage(sealed, segment)
         LOG.warning("push: batch %s halved: %s", sealed.batch_id, done.reason)
         # A proxy that takes nothing at all would have every result in a file of its own within a second.
-        return None if done.told_by_collector else self._failed(done)
+        return None if told else self._failed(done)
+
+    async def _takes_envelopes(self, segment: Segment) -> bool:
+        """Tell whether a batch like it without results is taken: if not, as by an older collector, none is to blame."""
+        batch_id, same_start = uuid7(self._timing.clock), self._spool.is_of_this_machine_start(segment)
+        done = await self._exchange(Envelope(batch_id=batch_id, boot_id=segment.boot_id, of_this_start=same_start), ())
+        return done.ack is not None
 
     def _count_damage(self, sealed: Sealed, segment: Segment) -> None:
         """Count what was readable when the segment was sealed and is no more; only once it is done with."""

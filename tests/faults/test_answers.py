@@ -80,6 +80,8 @@ async def test_f38_a_refused_envelope_is_halved_and_the_halves_have_the_same_ids
     for run, ids in enumerate(sent):
 
         def refuse(request: Request, ids: list[UUID] = ids) -> Reply:
+            if not request.batch.results:
+                return Reply(body=encode_ack(ack_for(request.batch)))
             ids.append(request.batch.batch_id)
             return Reply(status, b"{}", PROBLEM)
 
@@ -92,6 +94,20 @@ async def test_f38_a_refused_envelope_is_halved_and_the_halves_have_the_same_ids
             await here.turns(3)
     assert sent[0] == sent[1]
     assert len(set(sent[0])) == 3
+
+
+@pytest.mark.parametrize("results", [1, 8])
+async def test_f38_a_collector_that_takes_no_envelope_at_all_costs_no_result(*, tmp_path: Path, results: int) -> None:
+    collector = LittleCollector()
+    collector.faults = [Reply(422, b"{}", PROBLEM)] * 60
+    async with lab(tmp_path, collector) as here:
+        batch_id = fill(here, results)
+        await here.turns(30)
+        assert collector.faults == []
+        assert [sealed.batch_id for sealed in here.spool.waiting()] == [batch_id], "no file for each result either"
+        await here.drained()
+        assert here.telemetry.dropped == {}
+    assert len(collector.ids) == results
 
 
 async def test_f39_too_large_a_batch_converges_by_halving_and_one_poisoned_result_is_isolated(tmp_path: Path) -> None:
