@@ -117,6 +117,7 @@ def halt_if_harmful(connection: Connection, now: datetime) -> str | None:
     """Halt the open canary when it does harm, and return why; None otherwise, or when another collector looks at it."""
     if not targets.try_canary_lock(connection):
         return None
+    targets.lock_targets(connection)  # a file that is applied meanwhile must not be undone by what stood before it
     registry = Registry(load_rows(connection))
     if registry.canary is None:
         return None
