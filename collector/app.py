@@ -173,10 +173,12 @@ def _size_job(context: Context) -> list[Job]:
     if bound is None:
         return []
 
+    space = room.Room(bound)
+
     async def measure() -> None:
         size = await run(context.engine, database_bytes)
         context.metrics.set_database_size(size, bound=bound)
-        context.database_full = room.judge(size, bound=bound, was_full=context.database_full)
+        context.database_full = space.judge(size)
 
     return [Job(name="database size", seconds=SIZE_SECONDS, work=measure)]
 
