@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from collector.auth import Credential
 from collector.errors import DatabaseUnavailable, SchemaBehind
 from collector.registry import (
     AgentRow,
@@ -252,3 +253,98 @@ async def test_who_waited_for_a_first_try_that_failed_does_not_try_again() -> No
     source.rows = rows(TARGETS)
     source.now += 1
     assert (await source.cache.get()).revision == 1
+
+
+class Database:
+    """Rows that come when the test says so, or never."""
+
+    def __init__(self) -> None:
+        self.rows = rows(TARGETS)
+        self.reads = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.serves = True
+
+    async def load(self) -> Rows:
+        self.reads += 1
+        read = self.rows
+        await self.answers.wait()
+        if not self.serves:
+            raise DatabaseUnavailable("it is gone")
+        return read
+
+
+def cached(database: Database, now: list[float]) -> RegistryCache:
+    return RegistryCache(database.load, monotonic=lambda: now[0], on_change=lambda _registry: None)
+
+
+@pytest.mark.anyio
+async def test_nobody_waits_for_a_renewal_while_what_is_there_is_fresh_enough() -> None:
+    database, now = Database(), [100.0]
+    cache = cached(database, now)
+    first = await cache.get()
+    now[0] += 10.0
+    database.answers.clear()
+    job = asyncio.create_task(cache.newer_than(5.0))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(cache.get(), 5) is first
+    database.answers.set()
+    await job
+
+
+@pytest.mark.anyio
+async def test_once_the_database_failed_no_request_waits_for_the_next_try() -> None:
+    database, now = Database(), [100.0]
+    cache = cached(database, now)
+    first = await cache.get()
+    database.serves = False
+    now[0] += 30.0
+    assert await cache.get() is first
+    database.answers.clear()
+    now[0] += 30.0
+    job = asyncio.create_task(cache.newer_than(5.0))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(cache.get(), 5) is first
+    database.serves = True
+    database.answers.set()
+    await job
+    reads = database.reads
+    now[0] += 30.0
+    await cache.get()
+    assert database.reads == reads + 1, "once it serves again, age counts again"
+
+
+@pytest.mark.anyio
+async def test_one_renewal_serves_all_who_joined_before_it_began_and_nobody_who_joined_later() -> None:
+    database, now = Database(), [100.0]
+    cache = cached(database, now)
+    await cache.get()
+    for key in ("a", "b", "c"):
+        cache.expect(key)
+    now[0] += 0.1
+    database.answers.clear()
+    asked = [asyncio.create_task(cache.with_key(key)) for key in ("a", "b", "c")]
+    await asyncio.sleep(0)
+    now[0] += 0.1
+    cache.expect("later")
+    database.answers.set()
+    await asyncio.gather(*asked)
+    assert database.reads == 2
+    await cache.with_key("later")
+    assert database.reads == 3
+    await cache.with_key("unknown")
+    assert database.reads == 3, "a flood of unknown keys has to wait"
+
+
+def test_an_agent_that_was_revoked_is_in_no_canary() -> None:
+    def held(agent_id: int, *, revoked: bool) -> Credential:
+        return Credential(key_id=str(agent_id), agent_id=agent_id, secret_sha256="", revoked=revoked)
+
+    fleet = tuple(msgspec.structs.replace(AGENT, id=n, name=f"a-{n}") for n in range(1, 41))
+    plain = rows(TARGETS)
+    canary = msgspec.structs.replace(plain.revisions[0], revision=2, share_percent=50)
+    keys = tuple(held(n, revoked=n % 2 == 0) for n in range(1, 41)) + (held(2, revoked=True),)
+    of_all = msgspec.structs.replace(plain, agents=fleet, revisions=(canary, *plain.revisions))
+    everybody = Registry(of_all).canaries
+    assert Registry(msgspec.structs.replace(of_all, credentials=keys)).canaries == {n for n in everybody if n % 2 == 1}
+    assert any(n % 2 == 0 for n in everybody)
