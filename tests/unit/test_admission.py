@@ -1,0 +1,130 @@
+"""Who is let in: slots that go from hand to hand, waits that are bounded, rates by key."""
+
+import asyncio
+
+import pytest
+
+from collector.api import admission
+from collector.api.admission import MAX_BUCKETS, MAX_RETRY_SECONDS, MIN_RETRY_SECONDS, Admission, Buckets
+from collector.errors import Refused
+
+pytestmark = pytest.mark.anyio
+
+
+class Clock:
+    """A monotonic clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def _hold(place: Admission, size: int, held: list[int], until: asyncio.Event) -> None:
+    async with place.slot_for(size):
+        held.append(size)
+        await until.wait()
+
+
+async def _settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_slot_goes_to_who_waits_longest_and_comes_free_after_a_fault() -> None:
+    place, held = Admission(1, monotonic=Clock()), []
+    ends = [asyncio.Event() for _ in range(3)]
+    tasks = [asyncio.create_task(_hold(place, n, held, end)) for n, end in enumerate(ends)]
+    await _settle()
+    assert held == [0]
+    tasks[0].cancel()
+    await _settle()
+    assert held == [0, 1]
+    ends[1].set()
+    await _settle()
+    assert held == [0, 1, 2]
+    ends[2].set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    with place.slot(), pytest.raises(Refused) as refused, place.slot():
+        pass
+    assert refused.value.kind == "busy"
+    with place.slot():
+        pass
+
+
+async def test_who_gives_up_waiting_takes_no_slot_with_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, held, end = Admission(1, monotonic=Clock()), [], asyncio.Event()
+    first = asyncio.create_task(_hold(place, 0, held, end))
+    await _settle()
+    monkeypatch.setattr(admission, "WAIT_SECONDS", 0.0)
+    with pytest.raises(Refused):
+        async with place.slot_for(1):
+            pass
+    monkeypatch.setattr(admission, "WAIT_SECONDS", 60.0)
+    gone = asyncio.create_task(_hold(place, 2, held, end))
+    await _settle()
+    end.set()
+    await first
+    gone.cancel()  # in the very moment in which the slot came to it
+    await asyncio.gather(gone, return_exceptions=True)
+    with place.slot():
+        pass
+
+
+async def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_WAITING_BYTES", 100)
+    place, held, end = Admission(1, monotonic=Clock()), [], asyncio.Event()
+    tasks = [asyncio.create_task(_hold(place, size, held, end)) for size in (500, 60, 40)]
+    await _settle()
+    with pytest.raises(Refused):
+        async with place.slot_for(1):
+            pass
+    end.set()
+    await asyncio.gather(*tasks)
+    assert held == [500, 60, 40], "one that need not wait may have any size"
+
+
+def test_the_refused_are_told_to_come_when_all_of_them_could_be_served() -> None:
+    clock = Clock()
+    place = Admission(1, monotonic=clock, dice=lambda: 1.0)
+
+    def refusal() -> float | None:
+        with place.slot(), pytest.raises(Refused) as refused, place.slot():
+            pass
+        return refused.value.retry_after_seconds
+
+    assert refusal() == MIN_RETRY_SECONDS
+    clock.now += 5.0
+    for _ in range(4):
+        refusal()
+    # One slot was given for each refusal: what waits needs as long as the window took.
+    assert refusal() == pytest.approx(6.0, abs=1.5)
+    clock.now += 1_000.0
+    assert refusal() == MAX_RETRY_SECONDS
+    clock.now += 1.0
+    assert refusal() == MIN_RETRY_SECONDS, "a window that is over counts no more"
+
+
+def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
+    clock = Clock()
+    buckets = Buckets(per_second=2.0, burst=3.0, monotonic=clock)
+    assert [buckets.wait_seconds("a") for _ in range(3)] == [None] * 3
+    assert buckets.wait_seconds("a") == pytest.approx(0.5)
+    assert buckets.wait_seconds("a") == pytest.approx(0.5), "who is refused loses nothing"
+    assert buckets.wait_seconds("b") is None
+    clock.now += 0.5
+    assert buckets.wait_seconds("a") is None
+    clock.now += 3_600.0
+    assert [buckets.wait_seconds("a") for _ in range(4)] == [None, None, None, pytest.approx(0.5)]
+
+
+def test_the_key_that_was_used_longest_ago_is_forgotten_first() -> None:
+    buckets = Buckets(per_second=1.0, burst=1.0, monotonic=Clock())
+    assert buckets.wait_seconds("kept") is None
+    for n in range(MAX_BUCKETS - 1):
+        buckets.wait_seconds(n)
+    assert buckets.wait_seconds("kept") is not None
+    buckets.wait_seconds("one more")
+    assert buckets.wait_seconds("kept") is not None
+    assert buckets.wait_seconds(0) is None, "forgotten"
