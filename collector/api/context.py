@@ -80,6 +80,8 @@ class Context:
     """Takes whether a file that takes most away is confirmed."""
     check_ready: Callable[[], Awaitable[str]]
     """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
+    heard_since: datetime | None = None
+    """Since when agents could be heard, and what they said be written down, without a break that a job saw."""
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
     config_reports: dict[int, dict[str, object]] = field(default_factory=dict)

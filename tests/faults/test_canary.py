@@ -105,6 +105,24 @@ async def test_f64_a_canary_halts_when_its_agents_fall_silent(database_url: str)
         assert set((await all_of_it.revisions()).values()) == {1}
 
 
+async def test_f62_agents_that_no_collector_could_hear_speak_against_no_canary(database_url: str) -> None:
+    async with fleet(database_url, 10) as all_of_it:
+        canary(database_url, sites(3), 99)
+        await all_of_it.revisions()
+        for name in all_of_it.tokens:
+            await all_of_it.poll(name, ConfigState(running=1, received=1))
+        await all_of_it.judge()
+        now = datetime.now(UTC) + timedelta(seconds=rollout.SILENT_SECONDS + 10)
+        context = all_of_it.collector.context
+        context.utc_now = lambda: now
+        context.heard_since = now  # as after a start, or an outage of the database
+        await all_of_it.judge()
+        assert set((await all_of_it.revisions()).values()) == {2}
+        context.heard_since = now - timedelta(seconds=rollout.SILENT_SECONDS)
+        await all_of_it.judge()
+        assert set((await all_of_it.revisions()).values()) == {1}
+
+
 async def test_f64_one_collector_at_a_time_judges(database_url: str) -> None:
     async with fleet(database_url, 1) as all_of_it:
         canary(database_url, sites(3), 99)
