@@ -282,7 +282,9 @@ def quick_tests() -> set[str]:
         module = ast.parse(path.read_text(encoding="utf-8"))
         marks = [node.value for node in module.body if isinstance(node, ast.Assign) and _is_pytestmark(node)]
         for node in ast.walk(module):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not _is_slow([*marks, *node.decorator_list]):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not _is_slow(
+                [*marks, *node.decorator_list]
+            ):
                 quick.add(f"{path.relative_to(TESTS)}::{node.name}")
     return quick
 

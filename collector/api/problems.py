@@ -115,7 +115,9 @@ async def _confirmation(request: Request, exc: Exception) -> Response:
 async def _unavailable(request: Request, exc: Exception) -> Response:
     _log.warning("%s %s: %s", request.method, request.url.path, exc)
     # The text may name hosts and users of the database: it is for the log.
-    return _told(request, "unavailable", "The database does not serve at the moment. Nothing was stored: send it again.")
+    return _told(
+        request, "unavailable", "The database does not serve at the moment. Nothing was stored: send it again."
+    )
 
 
 async def _not_ready(request: Request, exc: Exception) -> Response:

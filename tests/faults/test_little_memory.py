@@ -48,8 +48,9 @@ async def _throw(member: Member, address: tuple[str, int]) -> list[str]:
     """Send bombs without pause; return the statuses."""
     bomb = gzip.compress(b"\0" * 200_000_000)
     head = (
-        f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {member.token}\r\nContent-Type: {MEDIA_TYPE}\r\n"
-        f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\nConnection: close\r\n\r\n"
+        f"POST /v1/batches HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {member.token}\r\n"
+        f"Content-Type: {MEDIA_TYPE}\r\nContent-Encoding: gzip\r\n"
+        f"Content-Length: {len(bomb)}\r\nConnection: close\r\n\r\n"
     ).encode()
     return [await _answer(head + bomb, address) for _ in range(BOMBS)]
 

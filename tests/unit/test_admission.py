@@ -1,6 +1,7 @@
 """Who is let in: slots that go from hand to hand, waits that are bounded, rates by key."""
 
 import asyncio
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -21,10 +22,25 @@ class Clock:
         return self.now
 
 
-async def _hold(place: Admission, size: int, held: list[int], until: asyncio.Event) -> None:
-    async with place.slot_for(size):
-        held.append(size)
-        await until.wait()
+@dataclass
+class Held:
+    """Slots of one admission: the sizes that got one, in their order."""
+
+    place: Admission
+    sizes: list[int] = field(default_factory=list)
+
+    async def hold(self, size: int, until: asyncio.Event) -> None:
+        async with self.place.slot_for(size):
+            self.sizes.append(size)
+            await until.wait()
+
+    def free(self) -> bool:
+        """Tell whether there is a slot."""
+        try:
+            with self.place.slot():
+                return True
+        except Refused:
+            return False
 
 
 async def _settle() -> None:
@@ -33,56 +49,51 @@ async def _settle() -> None:
 
 
 async def test_a_slot_goes_to_who_waits_longest_and_comes_free_after_a_fault() -> None:
-    place, held = Admission(1, monotonic=Clock()), []
+    held = Held(Admission(1, monotonic=Clock()))
     ends = [asyncio.Event() for _ in range(3)]
-    tasks = [asyncio.create_task(_hold(place, n, held, end)) for n, end in enumerate(ends)]
+    tasks = [asyncio.create_task(held.hold(n, end)) for n, end in enumerate(ends)]
     await _settle()
-    assert held == [0]
+    assert held.sizes == [0]
     tasks[0].cancel()
     await _settle()
-    assert held == [0, 1]
+    assert held.sizes == [0, 1]
     ends[1].set()
     await _settle()
-    assert held == [0, 1, 2]
+    assert held.sizes == [0, 1, 2]
     ends[2].set()
     await asyncio.gather(*tasks, return_exceptions=True)
-    with place.slot(), pytest.raises(Refused) as refused, place.slot():
-        pass
-    assert refused.value.kind == "busy"
-    with place.slot():
-        pass
+    with held.place.slot():
+        assert not held.free()
+    assert held.free()
 
 
 async def test_who_gives_up_waiting_takes_no_slot_with_him(monkeypatch: pytest.MonkeyPatch) -> None:
-    place, held, end = Admission(1, monotonic=Clock()), [], asyncio.Event()
-    first = asyncio.create_task(_hold(place, 0, held, end))
+    held, end = Held(Admission(1, monotonic=Clock())), asyncio.Event()
+    first = asyncio.create_task(held.hold(0, end))
     await _settle()
     monkeypatch.setattr(admission, "WAIT_SECONDS", 0.0)
-    with pytest.raises(Refused):
-        async with place.slot_for(1):
-            pass
+    with pytest.raises(Refused, match="as many requests as it can hold"):
+        await held.hold(1, end)
     monkeypatch.setattr(admission, "WAIT_SECONDS", 60.0)
-    gone = asyncio.create_task(_hold(place, 2, held, end))
+    gone = asyncio.create_task(held.hold(2, end))
     await _settle()
     end.set()
     await first
     gone.cancel()  # in the very moment in which the slot came to it
     await asyncio.gather(gone, return_exceptions=True)
-    with place.slot():
-        pass
+    assert held.free()
 
 
 async def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "MAX_WAITING_BYTES", 100)
-    place, held, end = Admission(1, monotonic=Clock()), [], asyncio.Event()
-    tasks = [asyncio.create_task(_hold(place, size, held, end)) for size in (500, 60, 40)]
+    held, end = Held(Admission(1, monotonic=Clock())), asyncio.Event()
+    tasks = [asyncio.create_task(held.hold(size, end)) for size in (500, 60, 40)]
     await _settle()
-    with pytest.raises(Refused):
-        async with place.slot_for(1):
-            pass
+    with pytest.raises(Refused, match="as many requests as it can hold"):
+        await held.hold(1, end)
     end.set()
     await asyncio.gather(*tasks)
-    assert held == [500, 60, 40], "one that need not wait may have any size"
+    assert held.sizes == [500, 60, 40], "one that need not wait may have any size"
 
 
 def test_the_refused_are_told_to_come_when_all_of_them_could_be_served() -> None:

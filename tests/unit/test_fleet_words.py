@@ -75,19 +75,18 @@ def test_every_number_has_its_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("running", "received", "failed", "said"),
+    ("revisions", "said"),
     [
-        (4, 4, None, "4/4"),
-        (3, 3, None, "3/4"),
-        (3, 4, None, "3/4 received 4"),
-        (3, 4, 4, "3/4 failed 4"),
-        (None, 4, 4, "-/4 failed 4"),
-        (None, None, None, "-"),
+        ((4, 4, None), "4/4"),
+        ((3, 3, None), "3/4"),
+        ((3, 4, None), "3/4 received 4"),
+        ((3, 4, 4), "3/4 failed 4"),
+        ((None, 4, 4), "-/4 failed 4"),
+        ((None, None, None), "-"),
     ],
 )
-def test_what_became_of_a_configuration_is_told(
-    running: int | None, received: int | None, failed: int | None, said: str
-) -> None:
+def test_what_became_of_a_configuration_is_told(revisions: tuple[int | None, ...], said: str) -> None:
+    running, received, failed = revisions
     told = row(Share(revision=4), config_revision=running, received_revision=received, failed_revision=failed)
     assert agent_cells(told, NOW)[5] == said
 

@@ -343,8 +343,66 @@ def test_an_agent_that_was_revoked_is_in_no_canary() -> None:
     fleet = tuple(msgspec.structs.replace(AGENT, id=n, name=f"a-{n}") for n in range(1, 41))
     plain = rows(TARGETS)
     canary = msgspec.structs.replace(plain.revisions[0], revision=2, share_percent=50)
-    keys = tuple(held(n, revoked=n % 2 == 0) for n in range(1, 41)) + (held(2, revoked=True),)
+    keys = (*(held(n, revoked=n % 2 == 0) for n in range(1, 41)), held(2, revoked=True))
     of_all = msgspec.structs.replace(plain, agents=fleet, revisions=(canary, *plain.revisions))
     everybody = Registry(of_all).canaries
     assert Registry(msgspec.structs.replace(of_all, credentials=keys)).canaries == {n for n in everybody if n % 2 == 1}
     assert any(n % 2 == 0 for n in everybody)
+
+
+@pytest.mark.anyio
+async def test_who_may_come_in_changes_no_share_and_no_series() -> None:
+    database, now, changes = Database(), [100.0], []
+    cache = RegistryCache(database.load, monotonic=lambda: now[0], on_change=changes.append)
+    first = await cache.get()
+    share, known = first.share(1), first.known_targets(1)
+    key = Credential(key_id="k", agent_id=1, secret_sha256="", revoked=False)
+    database.rows = msgspec.structs.replace(database.rows, credentials=(key,))
+    second = await cache.newer_than(0)
+    assert "k" in second.credentials
+    assert second.share(1) is share
+    assert second.known_targets(1) is known
+    assert changes == [first]
+    joined = msgspec.structs.replace(AGENT, id=2, name="berlin-2")
+    database.rows = msgspec.structs.replace(database.rows, agents=(AGENT, joined))
+    third = await cache.newer_than(0)
+    assert third.share(1) is share
+    assert third.share(2).config.agent == "berlin-2"
+    assert changes == [first, third]
+
+
+@pytest.mark.parametrize("changed", ["agent", "file", "targets", "canary"])
+def test_what_changed_is_worked_out_anew(changed: str) -> None:
+    (endpoint,) = TARGETS.endpoints
+    plain = rows(TARGETS)
+    other = rows(msgspec.structs.replace(TARGETS, endpoints=(msgspec.structs.replace(endpoint, modules=("chat",)),)))
+    moved = msgspec.structs.replace(AGENT, region=RegionRow(id=2, name="elsewhere"))
+    canary = msgspec.structs.replace(other.revisions[0], revision=2, share_percent=50)
+    after = {
+        "agent": msgspec.structs.replace(plain, agents=(moved,)),
+        "file": other,
+        "targets": msgspec.structs.replace(plain, targets=plain.targets[:1]),
+        "canary": msgspec.structs.replace(plain, revisions=(canary, *plain.revisions)),
+    }[changed]
+    before = Registry(plain)
+    before.share(1), before.known_targets(1)
+    renewed, fresh = Registry(after, before), Registry(after)
+    assert renewed.share(1) == fresh.share(1)
+    assert renewed.known_targets(1) == fresh.known_targets(1)
+    assert not renewed.shows_as(before)
+
+
+def test_an_agent_whose_canary_was_left_for_another_gets_its_new_share() -> None:
+    """A revocation moves an agent into a canary of one without any change of the revisions."""
+    plain = rows(TARGETS)
+    two = (AGENT, msgspec.structs.replace(AGENT, id=2, name="berlin-2"))
+    canary = msgspec.structs.replace(plain.revisions[0], revision=2, share_percent=1)
+    of_both = msgspec.structs.replace(plain, agents=two, revisions=(canary, *plain.revisions))
+    before = Registry(of_both)
+    (member,) = before.canaries
+    assert before.share(3 - member).config.revision == 1
+    gone = (Credential(key_id="k", agent_id=member, secret_sha256="", revoked=True),)
+    after = Registry(msgspec.structs.replace(of_both, credentials=gone), before)
+    assert after.share(3 - member).config.revision == 2
+    assert after.share(member).config.revision == 1
+    assert not after.shows_as(before)
