@@ -74,13 +74,15 @@ async def test_who_gives_up_waiting_takes_no_slot_with_him(monkeypatch: pytest.M
     monkeypatch.setattr(admission, "WAIT_SECONDS", 0.0)
     with pytest.raises(Refused, match="as many requests as it can hold"):
         await held.hold(1, end)
-    monkeypatch.setattr(admission, "WAIT_SECONDS", 60.0)
-    gone = asyncio.create_task(held.hold(2, end))
-    await _settle()
     end.set()
     await first
+    monkeypatch.setattr(admission, "WAIT_SECONDS", 60.0)
+    async with held.place.slot_for(0):
+        gone = asyncio.create_task(held.hold(2, end))
+        await _settle()
     gone.cancel()  # in the very moment in which the slot came to it
     await asyncio.gather(gone, return_exceptions=True)
+    assert held.sizes == [0]
     assert held.free()
 
 
