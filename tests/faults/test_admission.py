@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 from fastapi import FastAPI, Response
-from starlette.background import BackgroundTask
 
 from collector import identity
 from collector.api import deadlines
@@ -150,17 +149,22 @@ async def test_f74_wrong_tokens_of_readers_are_limited_too_and_right_ones_unaffe
 
 async def test_f79_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "WRITE_SECONDS", 0.3)
-    app = FastAPI()
-    ended = asyncio.Event()
+    app, lost, lose = FastAPI(), asyncio.Event(), deadlines.BoundedProtocol.connection_lost
+
+    def connection_lost(protocol: deadlines.BoundedProtocol, exc: Exception | None) -> None:
+        lose(protocol, exc)
+        lost.set()
+
+    monkeypatch.setattr(deadlines.BoundedProtocol, "connection_lost", connection_lost)
 
     @app.get("/large")
     async def large() -> Response:
-        return Response(b"x" * 64 * 2**20, background=BackgroundTask(ended.set))
+        return Response(b"x" * 64 * 2**20)
 
     async with serving(app) as address, asyncio.timeout(30):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rsplit(":", 1)[1]), limit=1024)
         writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
-        await ended.wait()
+        await lost.wait()
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(64 * 2**20)
         writer.close()
