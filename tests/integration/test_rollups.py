@@ -145,18 +145,24 @@ async def test_a_backlog_does_not_hold_up_the_newest_minutes(
         check(database_url)
 
 
+def _before_yesterday() -> tuple[float, datetime, datetime]:
+    """Return the age of a noon two days ago or more, that noon, and now: no test runs long enough to leave its day."""
+    now = datetime.now(UTC)
+    noon = now.replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    return (now - noon).total_seconds(), noon, now
+
+
 async def test_a_late_result_for_what_retention_took_changes_no_rollup_and_is_told(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running_collector(database_url) as collector:
-        old, now = 2 * DAY, datetime.now(UTC)
+        old, noon, now = _before_yesterday()
         await collector.send(batch_at([(old, inference_result()), (60.0, inference_result())]))
         await settled(collector)
         kept = {level: stored(database_url, level) for level in LEVELS}
-        day = (now - timedelta(seconds=old)).date()
         with admin_transaction(database_url) as connection:
-            rolling.raise_horizon(connection, "raw", datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(1))
-            connection.exec_driver_sql(f"DROP TABLE result_{day:%Y%m%d}")
+            rolling.raise_horizon(connection, "raw", noon + timedelta(hours=12))
+            connection.exec_driver_sql(f"DROP TABLE result_{noon:%Y%m%d}")
         collector.context.partitions.forget()
         assert (await collector.send(aged(old))).json()["accepted"] == 1
         worked = await rollup.work_off(collector.context.engine, now)
@@ -187,17 +193,15 @@ async def test_a_horizon_never_goes_back(database_url: str) -> None:
 
 async def test_minutes_that_retention_took_do_not_come_back_one_by_one(database_url: str) -> None:
     async with running_collector(database_url) as collector:
-        now = datetime.now(UTC)
-        await collector.send(batch_at([(2 * DAY, inference_result()), (60.0, inference_result())]))
+        old, noon, now = _before_yesterday()
+        await collector.send(batch_at([(old, inference_result()), (60.0, inference_result())]))
         await settled(collector)
-        day = (now - timedelta(days=2)).date()
         with admin_transaction(database_url) as connection:
-            until = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-            rolling.raise_horizon(connection, "minute", until)
-            connection.exec_driver_sql(f"DROP TABLE rollup_minute_{day:%Y%m%d}")
+            rolling.raise_horizon(connection, "minute", noon + timedelta(hours=12))
+            connection.exec_driver_sql(f"DROP TABLE rollup_minute_{noon:%Y%m%d}")
         kept = {level: stored(database_url, level) for level in LEVELS}
         assert (len(kept["minute"]), len(kept["hour"])) == (1, 2)
-        await collector.send(aged(2 * DAY))
+        await collector.send(aged(old))
         assert (await rollup.work_off(collector.context.engine, now)).sealed == 1
         assert {level: stored(database_url, level) for level in LEVELS} == kept
 

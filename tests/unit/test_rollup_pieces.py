@@ -1,6 +1,7 @@
 """Which level answers which part of a span."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -32,7 +33,7 @@ NOW = at("02T12:00")
     ],
 )  # fmt: skip
 def test_hours_answer_what_is_whole_and_minutes_the_ends(
-    since: str, until: str, step: int | None, wanted: list[tuple[str, str, str]]
+    since: str, until: str, *, step: int | None, wanted: list[tuple[str, str, str]]
 ) -> None:
     span = Span(since=at(since), until=at(until), step=None if step is None else timedelta(seconds=step))
     found = pieces(span, settled=NOW, minutes_since=at("02T00:00"))
@@ -47,4 +48,4 @@ def test_the_pieces_of_a_span_follow_each_other_without_a_gap() -> None:
             found = pieces(span, settled=at("02T10:50"), minutes_since=None)
             assert found[0].since == since
             assert found[-1].until == span.until
-            assert all(one.until == other.since for one, other in zip(found, found[1:], strict=False))
+            assert all(one.until == other.since for one, other in pairwise(found))
