@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from collector.errors import SettingsError, StatementTooSlow
+from collector.errors import DatabaseUnavailable, SettingsError, StatementTooSlow
 from collector.store import rolling
 from collector.store.engine import AsyncEngine, Connection, admin_transaction, run, transaction
 from collector.store.partitions import existing_days
@@ -104,11 +104,13 @@ def _rest(spent_seconds: float) -> float:
 async def _turn(engine: AsyncEngine, work: Callable[[Connection, int], _Turn | None], limit: int) -> _Turn | None:
     """Do one transaction's work; with less in it when it takes too long."""
     while True:
+        started = time.monotonic()
         try:
             async with transaction(engine, answer_seconds=ANSWER_SECONDS) as connection:
                 return await connection.run_sync(work, limit)
-        except StatementTooSlow:
-            if limit == 1:
+        except DatabaseUnavailable as exc:
+            slow = isinstance(exc, StatementTooSlow) or time.monotonic() - started >= ANSWER_SECONDS
+            if limit == 1 or not slow:
                 raise
             limit = max(1, limit // 8)
 

@@ -36,6 +36,8 @@ _TUNE: Final = tuple(
         "plan_cache_mode = force_custom_plan",
     )
 )
+_PATIENCE: Final = text("SET LOCAL statement_timeout = '1h'")
+"""Of a rebuild, which has no less to do when it is told to hurry."""
 # For a share: whoever drops results sets the horizon first, and so waits until what is rolled up now is committed.
 _HOLD_HORIZONS: Final = text("SELECT level, since FROM rollup_horizon FOR SHARE")
 _HORIZONS: Final = text("SELECT level, since FROM rollup_horizon")
@@ -166,6 +168,7 @@ def roll_hours(connection: Connection, pairs: Sequence[Pair]) -> None:
 
 def rebuild_hour(connection: Connection, hour: datetime) -> tuple[int, int]:
     """Make the rollups of an hour anew from its results; return how many rows of minutes and of hours it has."""
+    connection.execute(_PATIENCE)
     span = {"since": hour, "until": hour + timedelta(hours=1)}
     counts = []
     for level in ("minute", "hour"):

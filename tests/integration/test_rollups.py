@@ -11,7 +11,7 @@ from collector import rollup
 from collector.schema import SIGNALS
 from collector.stats.sketch import UNIT
 from collector.store import rolling
-from collector.store.engine import admin_transaction, run
+from collector.store.engine import Connection, admin_transaction, run
 from isochrone.outcome import Flag, Outcome
 from tests.collecting import Collector, batch_of, inference_result, rtt_result, running_collector
 from tests.rolled import DAY, aged, batch_at, expected, random_batch, settled, sketch_in, stored
@@ -143,6 +143,20 @@ async def test_a_backlog_does_not_hold_up_the_newest_minutes(
         assert now - newest < timedelta(minutes=2)
         await settled(collector)
         check(database_url)
+
+
+async def test_a_transaction_that_takes_too_long_is_tried_with_less_in_it(database_url: str) -> None:
+    tried = []
+
+    def work(connection: Connection, limit: int) -> None:
+        tried.append(limit)
+        if limit > 3:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = '20ms'")
+            connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+    async with running_collector(database_url) as collector:
+        await rollup._turn(collector.context.engine, work, 30)  # noqa: SLF001  what is slow for certain is no rollup
+    assert tried == [30, 3]
 
 
 def _before_yesterday() -> tuple[float, datetime, datetime]:
