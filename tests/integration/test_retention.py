@@ -1,0 +1,199 @@
+"""Retention: disk stays flat, nothing inside the window goes, and no clock makes it drop what is young."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+import pytest
+
+from collector import clockcheck, ingest, retention
+from collector.config import MIN_KEEP, Keep
+from collector.errors import ClockWrong, DatabaseUnavailable, DoneElsewhere
+from collector.store import locks
+from collector.store.engine import AsyncEngine, admin_transaction, open_engine, run
+from collector.store.partitions import create_partition, existing_days
+from tests.collecting import batch_of, inference_result, running_collector
+
+pytestmark = pytest.mark.anyio
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+KEEP = Keep(results=30 * DAY, batches=14 * DAY, runs=30 * DAY, minutes=90 * DAY, hours=730 * DAY)
+A_DAY = 300
+"""Results and batches in a day of the simulated year; a tenth of the results come a week late."""
+# What the table asks for and no more: the other columns do not matter here.
+INSERT = """
+INSERT INTO result (started_at, started_at_agent, received_at, started_boottime_seconds, seq, boot_id, batch_id,
+    agent_id, agent_region_id, target_id, prober, outcome, clock_source, flags)
+SELECT d + n * interval '4 minutes', d, d, 1, n, gen_random_uuid(), gen_random_uuid(), 1, 1, 1, 1, 1, 1, 0
+FROM generate_series(1, %s) AS s (n), (SELECT %s::timestamptz AS d) AS day
+"""
+LEDGER = """
+INSERT INTO batch (agent_id, batch_id, boot_id, received_at, accepted, late)
+SELECT (SELECT min(id) FROM agent), gen_random_uuid(), gen_random_uuid(), %s, 1, 0 FROM generate_series(1, %s)
+"""
+SIZE = """
+SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+"""
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """Give the pool of a collector whose database knows one agent."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO agent_region (name) VALUES ('eu')")
+        connection.execute("INSERT INTO agent (name, agent_region_id) SELECT 'a', id FROM agent_region")
+    engine = open_engine(database_url)
+    yield engine
+    await engine.dispose()
+
+
+class Year:
+    """A database that lives through a day in a few milliseconds."""
+
+    def __init__(self, connection: psycopg.Connection, engine: AsyncEngine) -> None:
+        self._connection = connection
+        self._engine = engine
+        self.now = START
+
+    async def live(self, days: int) -> None:
+        for _ in range(days):
+            self.now += DAY
+            midnight = self.now.replace(hour=0)
+            self._insert(midnight, A_DAY - A_DAY // 10)
+            self._insert(midnight - 7 * DAY, A_DAY // 10)
+            self._connection.execute(LEDGER, (self.now, A_DAY))
+            self._connection.commit()
+            await retention.enforce(self._engine, KEEP, self.now)
+
+    def _insert(self, day: datetime, rows: int) -> None:
+        self._connection.execute("SELECT create_result_partition(%s)", (day.date(),))
+        self._connection.execute(INSERT, (rows, day))
+
+    def size(self) -> int:
+        """Return the bytes of all tables, after what autovacuum does in such a month."""
+        self._connection.commit()
+        self._connection.autocommit = True
+        self._connection.execute("VACUUM batch")
+        self._connection.autocommit = False
+        return self._number(SIZE)
+
+    def results(self, since: datetime) -> int:
+        return self._number(f"SELECT count(*) FROM result WHERE started_at >= '{since.isoformat()}'")  # noqa: S608  ours
+
+    def batches(self, since: datetime) -> int:
+        return self._number(f"SELECT count(*) FROM batch WHERE received_at >= '{since.isoformat()}'")  # noqa: S608  ours
+
+    def _number(self, query: str) -> int:
+        row = self._connection.execute(query.encode()).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+async def test_over_a_year_the_disk_stays_flat_and_no_row_inside_the_window_is_lost(
+    database_url: str, engine: AsyncEngine
+) -> None:
+    sizes = []
+    with psycopg.connect(database_url) as connection:
+        year = Year(connection, engine)
+        await year.live(60)
+        for _ in range(10):
+            await year.live(30)
+            sizes.append(year.size())
+            full = year.now.replace(hour=0) - KEEP.results
+            # Those of the last seven days that come late are not here yet.
+            assert year.results(full) == 31 * (A_DAY - A_DAY // 10) + 24 * (A_DAY // 10)
+            assert year.results(full - DAY) == year.results(full), "the day before is gone"
+            assert year.batches(year.now - KEEP.batches) == 15 * A_DAY
+            assert year.batches(START) == 15 * A_DAY, "older rows of the ledger are gone"
+    assert max(sizes) <= 1.05 * min(sizes), sizes
+
+
+async def days(engine: AsyncEngine) -> list[date]:
+    return await run(engine, existing_days)
+
+
+@pytest.fixture
+async def month(engine: AsyncEngine) -> AsyncEngine:
+    """Give a database with the partitions of 40 days up to `START`, in which retention has run once."""
+    for back in range(40):
+        await run(engine, create_partition, (START - back * DAY).date())
+    await retention.enforce(engine, KEEP, START)
+    assert len(await days(engine)) == 31
+    return engine
+
+
+@pytest.mark.parametrize("jump", [10 * 365 * DAY, 3 * DAY, -56 * 365 * DAY])
+async def test_a_clock_that_jumps_drops_nothing_until_it_has_run_for_days(month: AsyncEngine, jump: timedelta) -> None:
+    before = await days(month)
+    for hour in range(3):
+        with pytest.raises(ClockWrong, match="nothing is dropped"):
+            await retention.enforce(month, KEEP, START + jump + timedelta(hours=hour))
+    assert await days(month) == before
+    await retention.enforce(month, KEEP, START + timedelta(hours=4))
+    assert await days(month) == before, "it was put right, and goes on as if nothing had been"
+
+
+async def test_the_first_look_of_all_is_held_against_the_agents_last_reports(
+    database_url: str, engine: AsyncEngine
+) -> None:
+    await run(engine, create_partition, START.date())
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO agent_report (agent_id, received_at, boot_id, version, flush_seconds, queued_results,"
+            " expected_results, missed_probes) SELECT id, %s, gen_random_uuid(), '1', 10, 0, 0, 0 FROM agent",
+            (START,),
+        )
+    with pytest.raises(ClockWrong):
+        await retention.enforce(engine, KEEP, START + 400 * DAY)
+    assert await days(engine) == [START.date()]
+
+
+async def test_a_long_reader_delays_retention_and_never_ingest(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock on the table is asked for in short waits: who stores meanwhile goes on."""
+    monkeypatch.setattr(retention, "PAUSE_SECONDS", 0.01)
+    async with running_collector(database_url) as collector:
+        now = datetime.now(UTC)
+        old = (now - 60 * DAY).date()
+        await run(collector.context.engine, create_partition, old)
+        with psycopg.connect(database_url) as reader:
+            reader.execute("SELECT count(*) FROM result")
+            dropping = asyncio.create_task(retention.enforce(collector.context.engine, KEEP, now))
+            answers = [await collector.send(batch_of([inference_result(seq)])) for seq in range(10)]
+            assert [answer.status_code for answer in answers] == [200] * 10
+            assert not dropping.done()
+            assert old in await days(collector.context.engine)
+        await dropping
+        assert old not in await days(collector.context.engine)
+        assert len(collector.rows()) == 10
+
+
+async def test_a_table_that_never_comes_free_fails_the_job_and_drops_nothing(
+    database_url: str, month: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retention, "ATTEMPTS", 2)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT count(*) FROM result")
+        with pytest.raises(DatabaseUnavailable) as refused:
+            await retention.enforce(month, KEEP, START + DAY)
+    assert "lock" in refused.value.plain
+    assert len(await days(month)) == 31
+    await retention.enforce(month, KEEP, START + DAY)
+    assert len(await days(month)) == 30
+
+
+async def test_two_collectors_do_not_drop_at_once(database_url: str, month: AsyncEngine) -> None:
+    with admin_transaction(database_url) as other:
+        locks.take(other, retention.JOB)
+        with pytest.raises(DoneElsewhere):
+            await retention.enforce(month, KEEP, START + DAY)
+
+
+def test_what_may_still_come_is_kept_longer_than_it_may_be_old() -> None:
+    assert timedelta(seconds=ingest.MAX_AGE_SECONDS) + DAY <= MIN_KEEP
+    assert MIN_KEEP - timedelta(seconds=ingest.MAX_AGE_SECONDS) + 2 * DAY > clockcheck.MAX_GAP
