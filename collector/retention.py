@@ -6,7 +6,7 @@ and writers wait for none of them longer than a moment.
 
 import asyncio
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from collector import clockcheck
@@ -21,9 +21,9 @@ JOB: Final = "retention"
 ATTEMPTS: Final = 20
 """To get hold of a table that others use, `PAUSE_SECONDS` apart."""
 PAUSE_SECONDS: Final = 0.5
-BATCHES_AT_ONCE: Final = 10_000
-"""Rows of the ledger in one transaction: about a tenth of a second."""
-MAX_ROUNDS: Final = 1_000
+LEDGER_SPAN: Final = timedelta(hours=6)
+"""Of the ledger, what one transaction deletes."""
+MAX_ROUNDS: Final = 500
 """Of such deletions in one run; what is left waits for the next."""
 
 _log = logging.getLogger(__name__)
@@ -67,6 +67,5 @@ async def _drop(engine: AsyncEngine, parent: str, name: str) -> None:
 
 async def _delete_batches(engine: AsyncEngine, *, before: datetime) -> None:
     for _ in range(MAX_ROUNDS):
-        gone = await run_alone(engine, JOB, retention.delete_batches, before=before, most=BATCHES_AT_ONCE)
-        if gone < BATCHES_AT_ONCE:
+        if not await run_alone(engine, JOB, retention.delete_batches, before=before, span=LEDGER_SPAN):
             return

@@ -19,7 +19,10 @@ _VIEWS: Final = text(
     "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'v' AND relname LIKE 'v\\_%'"
     " AND relnamespace = current_schema()::regnamespace ORDER BY 1"
 )
-_SCHEMA: Final = text("SELECT quote_ident(current_schema())")
+# Everybody may use `public`, unless somebody took that away; before Postgres 15 only its owner may grant it.
+_SCHEMA: Final = text(
+    "SELECT quote_ident(current_schema()) WHERE NOT has_schema_privilege(:role, current_schema(), 'USAGE')"
+)
 _DENIED: Final = "42501"
 _EXISTS_BY_NOW: Final = ("42710", "23505", "XX000")
 """Another database of the same server was migrated at the same moment."""
@@ -59,8 +62,9 @@ def _create(connection: Connection) -> None:
 
 
 def _grant(connection: Connection) -> None:
-    schema = connection.execute(_SCHEMA).scalar_one()
-    connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}")
+    schema = connection.execute(_SCHEMA, {"role": ROLE}).scalar_one_or_none()
+    if schema is not None:
+        connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {ROLE}")
     views = ", ".join(connection.execute(_VIEWS).scalars())
     if views:
         connection.exec_driver_sql(f"GRANT SELECT ON {views} TO {ROLE}")
