@@ -1,4 +1,4 @@
-"""A database that cannot store: its disk is full, a partition is gone or in the way. Nothing is lost, and it is told."""
+"""A database that cannot store: its disk is full, a partition is gone or in the way. Nothing is lost, all is told."""
 
 import asyncio
 import shutil
