@@ -8,6 +8,7 @@ CollectorError
 +-- SchemaBehind          the database is not at the revision of this release
 +-- DatabaseUnfit         the database is none that results can be kept in
 +-- ClockWrong            this machine's clock cannot be right: nothing is dated or dropped by it
++-- Unsettled             results are not rolled up yet: they are not dropped before
 +-- DoneElsewhere         another collector is at it: nothing is left to do
 +-- DatabaseUnavailable   the database is at fault, not the data: try again (503)
 |   +-- Conflict          it chose one of two transactions: once more, at once
@@ -50,6 +51,10 @@ class DatabaseUnfit(CollectorError):
 
 class ClockWrong(CollectorError):
     """The clock of this machine, or the database's, cannot be right. The text says what each of them says."""
+
+
+class Unsettled(CollectorError):
+    """What is to be dropped is still needed: it is not rolled up yet."""
 
 
 class DoneElsewhere(CollectorError):

@@ -13,9 +13,10 @@ from collector import clockcheck
 from collector.clockcheck import Mark
 from collector.config import Keep
 from collector.errors import DatabaseUnavailable
-from collector.store import clock, retention
+from collector.store import clock
 from collector.store.engine import AsyncEngine, Connection
 from collector.store.locks import run_alone
+from collector.store.retention import Level, Part, delete_batches, drop_part, expired_parts
 
 JOB: Final = "retention"
 ATTEMPTS: Final = 20
@@ -32,12 +33,14 @@ _log = logging.getLogger(__name__)
 async def enforce(engine: AsyncEngine, keep: Keep, now: datetime) -> None:
     """Drop everything that is older than it is kept.
 
-    Raise ClockWrong when the clock may have jumped, DoneElsewhere when another collector is at it, DatabaseUnavailable.
+    Raise ClockWrong when the clock may have jumped, Unsettled when something is not rolled up yet, DoneElsewhere when
+    another collector is at it, and DatabaseUnavailable.
     """
     mark = await run_alone(engine, JOB, _look, now)
     clockcheck.check_mark(mark)
-    await drop_partitions(engine, "result", before=now - keep.results)
     await _delete_batches(engine, before=now - keep.batches)
+    for level, span in ((Level.HOURS, keep.hours), (Level.MINUTES, keep.minutes), (Level.RESULTS, keep.results)):
+        await _drop_parts(engine, level, before=now - span)
 
 
 def _look(connection: Connection, now: datetime) -> Mark:
@@ -46,17 +49,16 @@ def _look(connection: Connection, now: datetime) -> Mark:
     return mark
 
 
-async def drop_partitions(engine: AsyncEngine, parent: str, *, before: datetime) -> None:
-    """Drop the partitions of a table whose rows are all older than `before`; raise DatabaseUnavailable."""
-    for name in await run_alone(engine, JOB, retention.expired_partitions, parent, before=before):
-        await _drop(engine, parent, name)
-        _log.info("retention: dropped %s, all of it from before %s", name, before.date())
+async def _drop_parts(engine: AsyncEngine, level: Level, *, before: datetime) -> None:
+    for part in await run_alone(engine, JOB, expired_parts, level, before=before):
+        await _drop(engine, level, part)
+        _log.info("retention: dropped %s, older than it is kept", part.name)
 
 
-async def _drop(engine: AsyncEngine, parent: str, name: str) -> None:
+async def _drop(engine: AsyncEngine, level: Level, part: Part) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            await run_alone(engine, JOB, retention.drop_partition, parent, name=name)
+            await run_alone(engine, JOB, drop_part, level, part)
         except DatabaseUnavailable:
             if attempt == ATTEMPTS:
                 raise
@@ -67,5 +69,5 @@ async def _drop(engine: AsyncEngine, parent: str, name: str) -> None:
 
 async def _delete_batches(engine: AsyncEngine, *, before: datetime) -> None:
     for _ in range(MAX_ROUNDS):
-        if not await run_alone(engine, JOB, retention.delete_batches, before=before, span=LEDGER_SPAN):
+        if not await run_alone(engine, JOB, delete_batches, before=before, span=LEDGER_SPAN):
             return

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from collector import jobs, retention, rollout, room
+from collector import jobs, retention, rollout, rollup, room
 from collector.api.context import Context
 from collector.clones import FORGET
 from collector.errors import ClockWrong, ConfirmationNeeded
@@ -24,6 +24,8 @@ PARTITIONS_SECONDS: Final = 60.0
 REPORTS_SECONDS: Final = 15.0
 FLEET_SECONDS: Final = 15.0
 FOLD_SECONDS: Final = 3_600.0
+ROLLUP_SECONDS: Final = 5.0
+"""So that pages stay fresh."""
 RETENTION_SECONDS: Final = 3_600.0
 CANARY_SECONDS: Final = 15.0
 SIZE_SECONDS: Final = 60.0
@@ -76,6 +78,7 @@ def jobs_of(context: Context) -> list[Job]:
         Job(name="clones", seconds=REPORTS_SECONDS, work=lambda: write_clones(context)),
         Job(name="fleet", seconds=FLEET_SECONDS, work=lambda: show_fleet(context)),
         Job(name="fold", seconds=FOLD_SECONDS, work=lambda: fold_books(context)),
+        Job(name="rollup", seconds=ROLLUP_SECONDS, work=lambda: roll_up(context)),
         Job(name="retention", seconds=RETENTION_SECONDS, work=lambda: drop_old(context)),
         Job(name="canary", seconds=CANARY_SECONDS, work=lambda: watch_canary(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=lambda: recall(context), once=True),
@@ -143,6 +146,15 @@ async def make_partitions(context: Context) -> None:
     """Make the partitions of the coming days: not by a wrong clock, nor in a schema of before."""
     await context.check_ready()
     await context.partitions.ensure_ahead(context.engine, context.utc_now().date())
+
+
+async def roll_up(context: Context) -> None:
+    """Bring the rollups up to what was stored, and show how far behind they are."""
+    now = context.utc_now()
+    waiting = (await rollup.work_off(context.engine, now)).waiting
+    behind = 0.0 if waiting.since is None else max(0.0, (now - waiting.since).total_seconds())
+    context.metrics.jobs.rollup_waiting.series().set(waiting.minutes)
+    context.metrics.jobs.rollup_behind.series().set(behind)
 
 
 async def drop_old(context: Context) -> None:

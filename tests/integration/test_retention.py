@@ -9,17 +9,18 @@ import pytest
 
 from collector import clockcheck, ingest, retention
 from collector.config import MIN_KEEP, Keep
-from collector.errors import ClockWrong, DatabaseUnavailable, DoneElsewhere
+from collector.errors import ClockWrong, DatabaseUnavailable, DoneElsewhere, Unsettled
 from collector.store import locks
 from collector.store.engine import AsyncEngine, admin_transaction, open_engine, run
 from collector.store.partitions import create_partition, existing_days
+from collector.store.rolling import read_horizons
 from tests.collecting import batch_of, inference_result, running_collector
 
 pytestmark = pytest.mark.anyio
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-KEEP = Keep(results=30 * DAY, batches=14 * DAY, runs=30 * DAY, minutes=90 * DAY, hours=730 * DAY)
+KEEP = Keep(results=30 * DAY, batches=14 * DAY, runs=30 * DAY, minutes=45 * DAY, hours=60 * DAY)
 A_DAY = 200
 """Results and batches in a day of the simulated year; a tenth of the results come a week late."""
 # What the table asks for and no more: the other columns do not matter here.
@@ -32,6 +33,10 @@ FROM generate_series(1, %s) AS s (n), (SELECT %s::timestamptz AS d) AS day
 LEDGER = """
 INSERT INTO batch (agent_id, batch_id, boot_id, received_at, accepted, late)
 SELECT (SELECT min(id) FROM agent), gen_random_uuid(), gen_random_uuid(), %s, 1, 0 FROM generate_series(1, %s)
+"""
+ROLLUP = """
+INSERT INTO rollup_{0} (bucket, agent_region_id, target_id, connection, prober, probes, failures, spoiled)
+SELECT %s::timestamptz + n * interval '1 {0}', 1, 1, 0, 1, 1, 0, 0 FROM generate_series(0, %s) AS s (n)
 """
 SIZE = """
 SELECT sum(pg_total_relation_size(oid)) FROM pg_class
@@ -64,9 +69,15 @@ class Year:
             midnight = self.now.replace(hour=0)
             self._insert(midnight, A_DAY - A_DAY // 10)
             self._insert(midnight - 7 * DAY, A_DAY // 10)
+            self._roll_up(midnight)
             self._connection.execute(LEDGER, (self.now, A_DAY))
             self._connection.commit()
             await retention.enforce(self._engine, KEEP, self.now)
+
+    def _roll_up(self, midnight: datetime) -> None:
+        for level, rows in (("minute", A_DAY), ("hour", 23)):
+            self._connection.execute("SELECT create_rollup_partition(%s, %s)", (level, midnight))
+            self._connection.execute(ROLLUP.format(level).encode(), (midnight, rows))
 
     def _insert(self, day: datetime, rows: int) -> None:
         self._connection.execute("SELECT create_result_partition(%s)", (day.date(),))
@@ -81,13 +92,19 @@ class Year:
         return self._number(SIZE)
 
     def results(self, since: datetime) -> int:
-        return self._number(f"SELECT count(*) FROM result WHERE started_at >= '{since.isoformat()}'")  # noqa: S608  ours
+        return self._number("SELECT count(*) FROM result WHERE started_at >= %s", since)
 
     def batches(self, since: datetime) -> int:
-        return self._number(f"SELECT count(*) FROM batch WHERE received_at >= '{since.isoformat()}'")  # noqa: S608  ours
+        return self._number("SELECT count(*) FROM batch WHERE received_at >= %s", since)
 
-    def _number(self, query: str) -> int:
-        row = self._connection.execute(query.encode()).fetchone()
+    def minutes(self, since: datetime) -> int:
+        return self._number("SELECT count(*) FROM rollup_minute WHERE bucket >= %s", since)
+
+    def hours(self, since: datetime) -> int:
+        return self._number("SELECT count(*) FROM rollup_hour WHERE bucket >= %s", since)
+
+    def _number(self, query: str, *parameters: object) -> int:
+        row = self._connection.execute(query.encode(), parameters).fetchone()
         assert row is not None
         return int(row[0])
 
@@ -98,9 +115,9 @@ async def test_over_a_year_the_disk_stays_flat_and_no_row_inside_the_window_is_l
     sizes = []
     with psycopg.connect(database_url) as connection:
         year = Year(connection, engine)
-        await year.live(60)
+        await year.live(90)
         year.size()
-        for _ in range(10):
+        for _ in range(9):
             await year.live(30)
             sizes.append(year.size())
             full = year.now.replace(hour=0) - KEEP.results
@@ -109,7 +126,11 @@ async def test_over_a_year_the_disk_stays_flat_and_no_row_inside_the_window_is_l
             assert year.results(full - DAY) == year.results(full), "the day before is gone"
             assert year.batches(year.now - KEEP.batches) == 15 * A_DAY
             assert year.batches(START) == 15 * A_DAY, "older rows of the ledger are gone"
-    assert max(sizes) <= 1.05 * min(sizes), sizes
+            assert year.minutes(START) == 46 * (A_DAY + 1)
+            # Hours go by whole months.
+            assert year.hours(year.now.replace(hour=0) - KEEP.hours) == 61 * 24
+            assert year.hours(START) <= (61 + 31) * 24
+    assert max(sizes) <= 1.1 * min(sizes), sizes
 
 
 async def days(engine: AsyncEngine) -> list[date]:
@@ -186,6 +207,25 @@ async def test_a_table_that_never_comes_free_fails_the_job_and_drops_nothing(
     assert len(await days(month)) == 31
     await retention.enforce(month, KEEP, START + DAY)
     assert len(await days(month)) == 30
+
+
+async def test_what_is_not_rolled_up_yet_stays_until_it_is(database_url: str, month: AsyncEngine) -> None:
+    """So nothing of a day is lost to the rollups, however far they are behind."""
+    oldest = (await days(month))[0]
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO dirty_minute (agent_id, agent_region_id, minute) VALUES (1, 1, %s)",
+            (datetime.combine(oldest, datetime.max.time(), UTC).replace(second=0, microsecond=0),),
+        )
+        with pytest.raises(Unsettled, match=f"result_{oldest:%Y%m%d} .* not rolled up yet"):
+            await retention.enforce(month, KEEP, START + 2 * DAY)
+        assert oldest in await days(month)
+        connection.execute("DELETE FROM dirty_minute")
+    await retention.enforce(month, KEEP, START + 2 * DAY)
+    assert len(await days(month)) == 29
+    horizons = await run(month, read_horizons)
+    assert horizons.raw == datetime.combine(oldest + 2 * DAY, datetime.min.time(), UTC), "no older minute is rolled up"
+    assert horizons.minute is None
 
 
 async def test_two_collectors_do_not_drop_at_once(database_url: str, month: AsyncEngine) -> None:
