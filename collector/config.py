@@ -26,7 +26,7 @@ MAX_KEEP: Final = timedelta(days=3_650)
 DEFAULT_KEEP_RESULTS: Final = timedelta(days=30)
 DEFAULT_KEEP_BATCHES: Final = timedelta(days=14)
 DEFAULT_KEEP_RUNS: Final = timedelta(days=30)
-DEFAULT_KEEP_MINUTES: Final = timedelta(days=90)
+DEFAULT_KEEP_MINUTES: Final = timedelta(days=30)
 DEFAULT_KEEP_HOURS: Final = timedelta(days=730)
 MAX_READ_TOKEN: Final = 249
 """Longest read token, in characters."""
