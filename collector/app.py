@@ -180,7 +180,8 @@ def _readiness(engine: AsyncEngine, utc_now: Callable[[], datetime]) -> Callable
             raise SchemaBehind(
                 f"the schema is at {current}, this release needs {head}: run isochrone-collector migrate"
             )
-        clockcheck.check_clock(utc_now(), database_now=await run(engine, database_now))
+        there = await run(engine, database_now)
+        clockcheck.check_clock(utc_now(), database_now=there)
         # A revision that this release does not know is a newer release's: migrations run beside the one before.
         return Standing(
             schema=current, warnings=() if current in known else (NEWER.format(current=current, head=head),)

@@ -11,6 +11,7 @@ names the next moment after now, whatever went before.
 import asyncio
 import logging
 import math
+import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -31,6 +32,7 @@ RETRY_SECONDS: Final = 30.0
 CLOCK_STEP_SECONDS: Final = 2.0
 """Wall clock against the monotonic one: more is a step, or a machine that slept."""
 WATCH_SECONDS: Final = 5.0
+_DIGITS: Final = re.compile(r"\d+")
 FAULT: Final = "a fault of the collector: its log says which"
 
 _log = logging.getLogger(__name__)
@@ -170,9 +172,7 @@ class _Runner:
             entry.told = None
             self._observer.ended(job.name, End.ELSEWHERE)
         except CollectorError as exc:
-            if not isinstance(exc, ConfirmationNeeded) and str(exc) != entry.told:  # that is told by the job itself
-                _log.warning("job %s waits: %s", job.name, exc)
-            entry.told = str(exc)
+            self._tell(entry, exc)
             self._fail(entry, exc.plain if isinstance(exc, DatabaseUnavailable) else str(exc))
         except Exception:  # noqa: BLE001  a fault in one run must not end the job for ever
             _log.exception("job %s failed", job.name)
@@ -180,6 +180,12 @@ class _Runner:
             self._fail(entry, FAULT)
         else:
             self._succeed(entry)
+
+    def _tell(self, entry: _Entry, exc: CollectorError) -> None:
+        news = _DIGITS.sub("#", str(exc))  # other numbers alone are no news
+        if not isinstance(exc, ConfirmationNeeded) and news != entry.told:  # that is told by the job itself
+            _log.warning("job %s waits: %s", entry.job.name, exc)
+        entry.told = news
 
     def _fail(self, entry: _Entry, reason: str) -> None:
         self._observer.ended(entry.job.name, End.FAILED, reason)

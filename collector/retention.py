@@ -15,6 +15,7 @@ from collector.config import Keep
 from collector.errors import DatabaseUnavailable
 from collector.store import clock
 from collector.store.engine import AsyncEngine, Connection
+from collector.store.fleet import fold_runs
 from collector.store.locks import run_alone
 from collector.store.retention import Level, Part, delete_batches, drop_part, expired_parts
 
@@ -31,13 +32,14 @@ _log = logging.getLogger(__name__)
 
 
 async def enforce(engine: AsyncEngine, keep: Keep, now: datetime) -> None:
-    """Drop everything that is older than it is kept.
+    """Drop everything that is older than it is kept, and add up the books of runs that are long over.
 
     Raise ClockWrong when the clock may have jumped, Unsettled when something is not rolled up yet, DoneElsewhere when
     another collector is at it, and DatabaseUnavailable.
     """
     mark = await run_alone(engine, JOB, _look, now)
     clockcheck.check_mark(mark)
+    await run_alone(engine, JOB, fold_runs, before=now - keep.runs)
     await _delete_batches(engine, before=now - keep.batches)
     for level, span in ((Level.HOURS, keep.hours), (Level.MINUTES, keep.minutes), (Level.RESULTS, keep.results)):
         await _drop_parts(engine, level, before=now - span)

@@ -15,15 +15,13 @@ from collector.store.agent_config import put_reports
 from collector.store.agents import list_agents, record_reports
 from collector.store.credentials import clones_since, record_clone
 from collector.store.engine import database_bytes, run
-from collector.store.fleet import fold_runs, list_facts
-from collector.store.locks import run_alone
+from collector.store.fleet import list_facts
 
 READINESS_SECONDS: Final = 15.0
 REGISTRY_SECONDS: Final = 10.0
 PARTITIONS_SECONDS: Final = 60.0
 REPORTS_SECONDS: Final = 15.0
 FLEET_SECONDS: Final = 15.0
-FOLD_SECONDS: Final = 3_600.0
 ROLLUP_SECONDS: Final = 5.0
 """So that pages stay fresh."""
 RETENTION_SECONDS: Final = 3_600.0
@@ -77,7 +75,6 @@ def jobs_of(context: Context) -> list[Job]:
         Job(name="reports", seconds=REPORTS_SECONDS, work=lambda: write_reports(context)),
         Job(name="clones", seconds=REPORTS_SECONDS, work=lambda: write_clones(context)),
         Job(name="fleet", seconds=FLEET_SECONDS, work=lambda: show_fleet(context)),
-        Job(name="fold", seconds=FOLD_SECONDS, work=lambda: fold_books(context)),
         Job(name="rollup", seconds=ROLLUP_SECONDS, work=lambda: roll_up(context)),
         Job(name="retention", seconds=RETENTION_SECONDS, work=lambda: drop_old(context)),
         Job(name="canary", seconds=CANARY_SECONDS, work=lambda: watch_canary(context)),
@@ -179,12 +176,6 @@ async def show_fleet(context: Context) -> None:
     view = View(now=context.utc_now(), late_seconds=settings.late_seconds, flush_seconds=settings.flush_seconds)
     facts = await run(context.engine, list_facts)
     context.metrics.show_fleet(row_of(one, Share(), view) for one in facts)
-
-
-async def fold_books(context: Context) -> None:
-    """Add up the books of runs that are long over."""
-    before = context.utc_now() - context.settings.keep_runs
-    await run_alone(context.engine, "fold", fold_runs, before=before)
 
 
 async def write_reports(context: Context) -> None:

@@ -84,7 +84,7 @@ async def test_a_job_that_failed_is_tried_again_soon_and_told_once(
     told = Told()
 
     async def fail() -> None:
-        raise DatabaseUnavailable("db.internal refuses", plain="the database does not serve")
+        raise DatabaseUnavailable(f"db.internal refuses {len(told.ends)} times", plain="the database does not serve")
 
     async with jobs.running([job(fail, seconds=3_600)], told):
         await told.until(lambda: len(told.ends) >= 3)
@@ -163,7 +163,7 @@ async def test_every_job_shows_its_last_success_and_a_failing_one_shows_on_ready
         async with asyncio.timeout(30):
             while await succeeded(collector) != names:  # noqa: ASYNC110  jobs set it
                 await asyncio.sleep(0.05)
-        assert {"partitions", "retention", "fold", "registry", "readiness"} <= names
+        assert {"partitions", "retention", "rollup", "registry", "readiness"} <= names
         work.Observed(collector.context).ended("retention", End.FAILED, "the disk is full")
         assert (await collector.fetch("/readyz")).json()["warnings"] == ["job retention fails: the disk is full"]
         assert '\nisochrone_job_failures_total{job_name="retention"} 1\n' in (await collector.fetch("/metrics")).text
