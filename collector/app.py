@@ -126,6 +126,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
+    context.heard_since = context.utc_now()
     with suppress(CollectorError):
         await context.registry.get()
     await _tell_readiness(context)

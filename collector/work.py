@@ -8,7 +8,7 @@ from typing import Final
 from collector import jobs, retention, rollout, rollup, room
 from collector.api.context import Context
 from collector.clones import FORGET
-from collector.errors import ClockWrong, ConfirmationNeeded
+from collector.errors import ClockWrong, ConfirmationNeeded, DatabaseUnavailable
 from collector.fleet import Share, View, row_of
 from collector.jobs import End, Job
 from collector.store.agent_config import put_reports
@@ -89,10 +89,12 @@ def _size_job(context: Context) -> list[Job]:
     if bound is None:
         return []
 
+    space = room.Room(bound)
+
     async def measure() -> None:
         size = await run(context.engine, database_bytes)
         context.metrics.set_database_size(size, bound=bound)
-        context.health.full = room.judge(size, bound=bound, was_full=context.health.full)
+        context.health.full = space.judge(size)
 
     return [Job(name="database_size", seconds=SIZE_SECONDS, work=measure)]
 
@@ -193,7 +195,12 @@ async def watch_canary(context: Context) -> None:
     registry = await context.registry.get()
     if registry.canary is None:
         return
-    halted = await run(context.engine, rollout.halt_if_harmful, context.utc_now())
+    now = context.utc_now()
+    try:
+        halted = await run(context.engine, rollout.halt_if_harmful, now, heard_since=context.heard_since)
+    except DatabaseUnavailable:
+        context.heard_since = now  # what agents say now is written down later
+        raise
     if halted is not None:
         _log.error("canary halted, its agents get what the others have: %s", halted)
         await context.registry.newer_than(0.0)
