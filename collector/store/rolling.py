@@ -127,8 +127,9 @@ def read_horizons(connection: Connection) -> Horizons:
 
 
 def raise_horizon(connection: Connection, level: str, since: datetime) -> None:
-    """Say that what a level (`raw`, `minute`, `hour`) holds from before `since` goes; in the transaction that drops it,
-    and before it does: so nothing is rolled up from what is half gone.
+    """Say that what a level (`raw`, `minute`, `hour`) holds from before `since` goes, and wait for who reads it.
+
+    To be called before it goes, in the transaction that drops it: so nothing is rolled up from what is half gone.
     """
     connection.execute(_RAISE, {"level": level, "since": since})
 
