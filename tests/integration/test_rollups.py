@@ -145,18 +145,24 @@ async def test_a_backlog_does_not_hold_up_the_newest_minutes(
         check(database_url)
 
 
+def _before_yesterday() -> tuple[float, datetime, datetime]:
+    """Return the age of a noon two days ago or more, that noon, and now: no test runs long enough to leave its day."""
+    now = datetime.now(UTC)
+    noon = now.replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    return (now - noon).total_seconds(), noon, now
+
+
 async def test_a_late_result_for_what_retention_took_changes_no_rollup_and_is_told(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running_collector(database_url) as collector:
-        old, now = 2 * DAY, datetime.now(UTC)
+        old, noon, now = _before_yesterday()
         await collector.send(batch_at([(old, inference_result()), (60.0, inference_result())]))
         await settled(collector)
         kept = {level: stored(database_url, level) for level in LEVELS}
-        day = (now - timedelta(seconds=old)).date()
         with admin_transaction(database_url) as connection:
-            rolling.raise_horizon(connection, "raw", datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(1))
-            connection.exec_driver_sql(f"DROP TABLE result_{day:%Y%m%d}")
+            rolling.raise_horizon(connection, "raw", noon + timedelta(hours=12))
+            connection.exec_driver_sql(f"DROP TABLE result_{noon:%Y%m%d}")
         collector.context.partitions.forget()
         assert (await collector.send(aged(old))).json()["accepted"] == 1
         worked = await rollup.work_off(collector.context.engine, now)
@@ -185,24 +191,19 @@ async def test_a_horizon_never_goes_back(database_url: str) -> None:
     assert (horizons.raw, horizons.minute, horizons.hour) == (None, late, None)
 
 
-async def test_old_rollups_go_by_partition_and_do_not_come_back(database_url: str) -> None:
+async def test_minutes_that_retention_took_do_not_come_back_one_by_one(database_url: str) -> None:
     async with running_collector(database_url) as collector:
-        now = datetime.now(UTC)
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        seconds = (now - midnight).total_seconds()
-        results = [(seconds + 3600.0 + n * DAY, inference_result()) for n in range(4)]  # 23:00 of the days before
-        await collector.send(batch_at(results))
+        old, noon, now = _before_yesterday()
+        await collector.send(batch_at([(old, inference_result()), (60.0, inference_result())]))
         await settled(collector)
-        cut = midnight - timedelta(days=1, hours=-6)  # within a day: all of it stays
         with admin_transaction(database_url) as connection:
-            assert rolling.drop_rollups_before(connection, "minute", cut) == 3
-            assert rolling.drop_rollups_before(connection, "minute", cut) == 0
-        kept = stored(database_url, "minute")
-        assert [key[0].date() for key in kept] == [(midnight - timedelta(days=1)).date()]
-        assert len(stored(database_url, "hour")) == 4
-        await collector.send(aged(results[3][0]))
+            rolling.raise_horizon(connection, "minute", noon + timedelta(hours=12))
+            connection.exec_driver_sql(f"DROP TABLE rollup_minute_{noon:%Y%m%d}")
+        kept = {level: stored(database_url, level) for level in LEVELS}
+        assert (len(kept["minute"]), len(kept["hour"])) == (1, 2)
+        await collector.send(aged(old))
         assert (await rollup.work_off(collector.context.engine, now)).sealed == 1
-        assert stored(database_url, "minute") == kept
+        assert {level: stored(database_url, level) for level in LEVELS} == kept
 
 
 async def test_a_row_of_one_result_takes_no_more_disk_than_the_result(database_url: str) -> None:
@@ -235,7 +236,8 @@ async def test_a_minute_is_seen_one_row_per_signal(database_url: str) -> None:
         results += [inference_result(outcome=Outcome.DNS, connection=None), inference_result(flags=(Flag.LOOP_LAG,))]
         await collector.send(batch_at([*((600.0, one) for one in results), (600.0, rtt_result())]))
         await settled(collector)
-        columns = "endpoint, model, module, prober, connection, signal, probes, failures, spoiled, count, min, max, sent, lost"
+        names = "endpoint, model, module, prober, connection, signal, probes, failures, spoiled, count, min, max"
+        columns = f"{names}, sent, lost"
         for level in LEVELS:
             rows = collector.rows(f"SELECT {columns} FROM v_{level}")  # noqa: S608  literals of this test
             by_signal = {row[5]: row for row in rows if row[2] == "chat" and row[7] == 0}
