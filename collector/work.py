@@ -152,7 +152,7 @@ async def roll_up(context: Context) -> None:
     now = context.utc_now()
     waiting = (await rollup.work_off(context.engine, now)).waiting
     behind = 0.0 if waiting.since is None else max(0.0, (now - waiting.since).total_seconds())
-    context.metrics.jobs.rollup_waiting.series().set(waiting.minutes)
+    context.metrics.jobs.rollup_backlog.series().set(waiting.minutes)
     context.metrics.jobs.rollup_behind.series().set(behind)
 
 
