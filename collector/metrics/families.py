@@ -213,9 +213,7 @@ class JobFamilies:
             ("job_name",),
             "Runs that did not start when due: one went on.",
         )
-        self.rollup_backlog = _gauge(
-            "isochrone_rollup_backlog", (), "Minutes with results that are not rolled up yet."
-        )
+        self.rollup_backlog = _gauge("isochrone_rollup_backlog", (), "Minutes with results that are not rolled up yet.")
         self.rollup_behind = _gauge(
             "isochrone_rollup_behind_seconds", (), "How long the oldest of the waiting minutes has waited."
         )
