@@ -26,6 +26,7 @@ from collector.fleet import Share, View, row_of
 from collector.jobs import Job
 from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
+from collector.replica import Replica, State
 from collector.rollout import Applied, Rollout
 from collector.store import migration
 from collector.store.agent_config import put_reports
@@ -45,6 +46,7 @@ KEPT_RUN_DAYS: Final = 30
 """How long the books of a run that is over stay apart: longer than any agent keeps its results."""
 CANARY_SECONDS: Final = 15.0
 SIZE_SECONDS: Final = 60.0
+REPLICA_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 5.0
 GRACE_SECONDS: Final = 5
 """For requests under way when the collector is told to stop."""
@@ -65,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     context = Context(
         settings=settings,
         engine=engine,
-        readers=Readers(engine),
+        readers=Readers(engine, _replica(settings, engine)),
         partitions=Partitions(),
         registry=registry,
         metrics=metrics,
@@ -145,6 +147,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with suppress(DatabaseUnavailable):
         await _write_reports(context)
     await context.engine.dispose()
+    if context.readers.replica is not None:
+        await context.readers.replica.engine.dispose()
 
 
 def _jobs(context: Context) -> list[Job]:
@@ -164,8 +168,27 @@ def _jobs(context: Context) -> list[Job]:
         Job(name="canary", seconds=CANARY_SECONDS, work=lambda: _watch_canary(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=_once(lambda: _recall(context))),
         *_size_job(context),
+        *_replica_job(context),
         *_targets_job(context),
     ]
+
+
+def _replica(settings: Settings, engine: AsyncEngine) -> Replica | None:
+    if settings.read_database_url is None:
+        return None
+    return Replica(open_engine(settings.read_database_url, name="ISOCHRONE_READ_DATABASE_URL"), engine)
+
+
+def _replica_job(context: Context) -> list[Job]:
+    replica = context.readers.replica
+    if replica is None:
+        return []
+
+    async def look() -> None:
+        await replica.look()
+        context.metrics.set_read_database(up=replica.state is State.READY, lag_seconds=replica.lag_seconds)
+
+    return [Job(name="reading database", seconds=REPLICA_SECONDS, work=look)]
 
 
 def _size_job(context: Context) -> list[Job]:

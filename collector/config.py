@@ -41,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str
     """libpq URL: `postgresql://user@host/database`, or `postgresql://postgres:@/database?host=/socket/folder`."""
+    read_database_url: str | None = None
+    """A replica that readers are served from; None: they read where batches are written."""
     listen: Listen = Listen("127.0.0.1", 8420)
     flush_seconds: float = DEFAULT_FLUSH_SECONDS
     """How long agents gather results before they send them."""
@@ -63,6 +65,7 @@ def load_settings(
     """Return the settings in `environment`, flags winning; raise SettingsError naming the variable and its value."""
     return Settings(
         database_url=database_url(environment),
+        read_database_url=_postgres_url("ISOCHRONE_READ_DATABASE_URL", environment.get("ISOCHRONE_READ_DATABASE_URL")),
         listen=_read("ISOCHRONE_LISTEN", listen or environment.get("ISOCHRONE_LISTEN", DEFAULT_LISTEN), parse_listen),
         flush_seconds=_number(environment, "ISOCHRONE_FLUSH_SECONDS", DEFAULT_FLUSH_SECONDS),
         late_seconds=_number(environment, "ISOCHRONE_LATE_SECONDS", DEFAULT_LATE_SECONDS),
@@ -77,15 +80,12 @@ def load_settings(
 
 def database_url(environment: Mapping[str, str]) -> str:
     """Return `ISOCHRONE_DATABASE_URL`; raise SettingsError when it is missing or no Postgres URL."""
-    url = environment.get("ISOCHRONE_DATABASE_URL", "")
-    if not url:
+    url = _postgres_url("ISOCHRONE_DATABASE_URL", environment.get("ISOCHRONE_DATABASE_URL"))
+    if url is None:
         raise SettingsError(
             "ISOCHRONE_DATABASE_URL is not set: give the URL of a Postgres, as in postgresql://user@host/name"
         )
-    if not url.startswith(("postgresql://", "postgres://")):
-        # The value may hold a password: it is not repeated.
-        raise SettingsError("ISOCHRONE_DATABASE_URL is no Postgres URL: it must begin with postgresql://")
-    return "postgresql://" + url.split("://", 1)[1]
+    return url
 
 
 def parse_listen(text: str) -> Listen:
@@ -99,6 +99,15 @@ def parse_listen(text: str) -> Listen:
     except UnicodeError as exc:
         raise ValueError(f"{host!r} is no name of a host") from exc
     return Listen(host, int(port))
+
+
+def _postgres_url(name: str, url: str | None) -> str | None:
+    if not url:
+        return None
+    if not url.startswith(("postgresql://", "postgres://")):
+        # The value may hold a password: it is not repeated.
+        raise SettingsError(f"{name} is no Postgres URL: it must begin with postgresql://")
+    return "postgresql://" + url.split("://", 1)[1]
 
 
 def _number(environment: Mapping[str, str], name: str, default: float) -> float:

@@ -1,0 +1,74 @@
+"""Two collectors behind HAProxy and PgBouncer: whoever is killed, nothing recorded is lost, nothing stands twice.
+
+`ISOCHRONE_CHAOS_SEED` says which run.
+"""
+
+import os
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+import pytest
+
+from collector import processes
+from tests import front
+from tests.system.chaos import Chaos, freezes, kills, lose_answer
+from tests.system.cluster import Cluster, running_cluster
+
+SEED = int(os.environ.get("ISOCHRONE_CHAOS_SEED", "1181"))
+LONG_SECONDS = 60.0
+COLLECTORS = ("collector", "collector-2")
+FAULTS = {
+    "collector killed": kills("collector"),
+    "collector-2 killed": kills("collector-2"),
+    "both collectors killed": kills(*COLLECTORS),
+    "collector frozen": freezes("collector"),
+    "pgbouncer killed": kills("pgbouncer"),
+    "pgbouncer frozen": freezes("pgbouncer"),
+    "haproxy killed": kills("haproxy"),
+    "postgres killed": kills("postgres"),
+    "lost answer": lose_answer,
+}
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    front.found("pgbouncer")
+    front.found("haproxy")
+    monkeypatch.setattr(processes, "GOOD_RUN_SECONDS", 0.0)  # who is killed often is not at fault
+
+
+async def test_a_killed_collector_behind_a_balancer_and_a_pooler_costs_nothing(data: Path) -> None:
+    async with running_cluster(data, collectors=2, fronted=True) as cluster:
+        await cluster.progresses(what="the start")
+        await cluster.kill(Random(SEED).choice(COLLECTORS))  # noqa: S311  chances of a test
+        await cluster.progresses(what="a collector killed")
+        await lose_answer(_chaos(cluster))
+        await cluster.drains()
+        assert cluster.ledger().problems() == []
+
+
+@pytest.mark.slow_fault
+@pytest.mark.timeout(LONG_SECONDS + 600)
+async def test_random_kills_of_all_that_stands_in_between_cost_nothing(data: Path) -> None:
+    async with running_cluster(data, collectors=2, fronted=True) as cluster:
+        chaos = _chaos(cluster)
+        await cluster.progresses(what="the start")
+        end, bag = monotonic() + LONG_SECONDS, list[str]()
+        while monotonic() < end or bag:  # each kind at least once
+            bag = bag or chaos.random.sample(list(FAULTS), len(FAULTS))
+            kind = bag.pop()
+            await FAULTS[kind](chaos)
+            await cluster.progresses(what=f"{kind} (seed {SEED}, after {dict(chaos.faults)})")
+            chaos.faults[kind] += 1
+        await lose_answer(chaos)
+        await cluster.drains()
+        ledger = cluster.ledger()
+        assert ledger.problems() == [], dict(chaos.faults)
+        assert len(ledger.stored) > LONG_SECONDS
+
+
+def _chaos(cluster: Cluster) -> Chaos:
+    return Chaos(cluster=cluster, seed=SEED, random=Random(SEED), disk=None, database_disk=None)  # noqa: S311  as above
