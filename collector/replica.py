@@ -1,4 +1,4 @@
-"""The database that readers are sent to, where there is one beside that of the batches: is it to be used?"""
+"""The database that readers are sent to, where there is one beside that of the batches: how it is doing."""
 
 import logging
 from enum import StrEnum

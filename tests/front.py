@@ -32,10 +32,10 @@ def pgbouncer(folder: Path, listen: Listen, *, database: Path, user: int | None,
     shutil.copy(DEPLOY / "pgbouncer.ini", folder / "shipped.ini")
     own = folder / "pgbouncer.ini"
     own.write_text(
-        f"%include {folder / 'shipped.ini'}\n"
         f"[databases]\n* = host={database} user=postgres\n"
-        f"[pgbouncer]\nlisten_addr = {listen.host}\nlisten_port = {listen.port}\nunix_socket_dir =\n"
-        f"auth_type = any\n{more}\n",
+        f"[pgbouncer]\n%include {folder / 'shipped.ini'}\n"
+        f"listen_addr = {listen.host}\nlisten_port = {listen.port}\n"
+        f"unix_socket_dir =\nauth_type = any\n{more}\n",
         encoding="ascii",
     )
     for path in (own, folder / "shipped.ini"):
