@@ -191,10 +191,10 @@ async def _start(cluster: Cluster, doors: list[Listen], *, balancer: Listen | No
     await asyncio.to_thread(admin.apply_targets, url, load_targets(port))
     token = await asyncio.to_thread(partial(admin.add_agent, url, name="tester", region="here"))
     write_secret(data / "agent.credential", token)
-    for number, door in enumerate(doors, start=1):
-        program = programs.collector(url, door, logs)
-        name = "collector" if number == 1 else f"collector-{number}"
-        await cluster.start(replace(program, name=name, log=logs / f"{name}.log"))
+    names = ["collector" if number == 1 else f"collector-{number}" for number in range(1, len(doors) + 1)]
+    collectors = [programs.collector(url, door, logs) for door in doors]
+    both = zip(names, collectors, strict=True)
+    await asyncio.gather(*(cluster.start(replace(one, name=name, log=logs / f"{name}.log")) for name, one in both))
     if balancer is not None:
         await cluster.start(front.haproxy(logs, balancer, doors))
     await cluster.start(programs.simulator(FAST, port, logs))
