@@ -26,7 +26,7 @@ from collector.fleet import Share, View, row_of
 from collector.jobs import Job
 from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
-from collector.replica import Replica, State
+from collector.replica import Replica
 from collector.rollout import Applied, Rollout
 from collector.store import migration
 from collector.store.agent_config import put_reports
@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     context = Context(
         settings=settings,
         engine=engine,
-        readers=Readers(engine, _replica(settings, engine)),
+        readers=Readers(engine, _replica(settings, engine, metrics)),
         partitions=Partitions(),
         registry=registry,
         metrics=metrics,
@@ -148,7 +148,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await _write_reports(context)
     await context.engine.dispose()
     if context.readers.replica is not None:
-        await context.readers.replica.engine.dispose()
+        await context.readers.replica.close()
 
 
 def _jobs(context: Context) -> list[Job]:
@@ -173,22 +173,16 @@ def _jobs(context: Context) -> list[Job]:
     ]
 
 
-def _replica(settings: Settings, engine: AsyncEngine) -> Replica | None:
+def _replica(settings: Settings, engine: AsyncEngine, metrics: LiveMetrics) -> Replica | None:
     if settings.read_database_url is None:
         return None
-    return Replica(open_engine(settings.read_database_url, name="ISOCHRONE_READ_DATABASE_URL"), engine)
+    reading = open_engine(settings.read_database_url, name="ISOCHRONE_READ_DATABASE_URL")
+    return Replica(reading, engine, tell=metrics.set_read_database)
 
 
 def _replica_job(context: Context) -> list[Job]:
     replica = context.readers.replica
-    if replica is None:
-        return []
-
-    async def look() -> None:
-        await replica.look()
-        context.metrics.set_read_database(up=replica.state is State.READY, lag_seconds=replica.lag_seconds)
-
-    return [Job(name="reading database", seconds=REPLICA_SECONDS, work=look)]
+    return [] if replica is None else [Job(name="reading_database", seconds=REPLICA_SECONDS, work=replica.look)]
 
 
 def _size_job(context: Context) -> list[Job]:

@@ -1,6 +1,7 @@
 """The database that readers are sent to, where there is one beside that of the batches: how it is doing."""
 
 import logging
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -25,33 +26,43 @@ class State(StrEnum):
 class Replica:
     """A reading database; until it was looked at, and whenever it is not well, the primary is read instead."""
 
-    def __init__(self, engine: AsyncEngine, primary: AsyncEngine) -> None:
+    def __init__(
+        self, engine: AsyncEngine, primary: AsyncEngine, *, tell: Callable[[bool, float | None], None]
+    ) -> None:
+        """`tell` is told at each look whether readers are served from it, and its lag."""
         self.engine = engine
         self.lag_seconds: float | None = None
         """When it was last looked at; None: it does not say."""
         self.state = State.UNAVAILABLE
         self._primary = primary
+        self._tell = tell
         self._told: str | None = None
 
     async def look(self) -> None:
         """See how it is. Raise DatabaseUnavailable when the primary does not serve: then nobody knows."""
         place = await run(self._primary, written_place)
         try:
-            self.lag_seconds = await run(self.engine, lag_seconds, place)
+            self._judge(await run(self.engine, lag_seconds, place))
         except DatabaseUnavailable as exc:
             self.fail(exc)
-            return
-        lag = self.lag_seconds
-        if lag is not None and lag <= MAX_LAG_SECONDS:
-            self._turn(State.READY, None)
-        else:
-            behind = "has replayed nothing yet" if lag is None else f"is {lag:.0f} s behind"
-            self._turn(State.LAGGING, f"the reading database {behind}")
+        self._tell(self.state is State.READY, self.lag_seconds)
+
+    async def close(self) -> None:
+        """Let its connections go."""
+        await self.engine.dispose()
 
     def fail(self, exc: DatabaseUnavailable) -> None:
         """Note that it did not serve."""
         self.lag_seconds = None
         self._turn(State.UNAVAILABLE, f"the reading database: {exc}")
+
+    def _judge(self, lag: float | None) -> None:
+        self.lag_seconds = lag
+        if lag is not None and lag <= MAX_LAG_SECONDS:
+            self._turn(State.READY, None)
+        else:
+            behind = "has replayed nothing yet" if lag is None else f"is {lag:.0f} s behind"
+            self._turn(State.LAGGING, f"the reading database {behind}")
 
     def _turn(self, state: State, problem: str | None) -> None:
         if state is not self.state or (problem is not None and self._told is None):

@@ -125,9 +125,9 @@ class LiveMetrics:
         self.ingest.db_size.series().set(size)
         self.ingest.db_max.series().set(bound)
 
-    def set_read_database(self, *, up: bool, lag_seconds: float | None) -> None:
+    def set_read_database(self, serves: bool, lag_seconds: float | None) -> None:  # noqa: FBT001  told as an event
         """Note whether readers are served by the reading database, and how far it is behind; None: unknown."""
-        self.ingest.read_db_up.series().set(1 if up else 0)
+        self.ingest.read_db_up.series().set(1 if serves else 0)
         if lag_seconds is None:
             self.ingest.read_db_lag.discard()
         else:

@@ -3,12 +3,15 @@
 The rules: docs of Citus, "Creating and Modifying Distributed Objects" (unique constraints, foreign keys).
 """
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from collector import schema
+from collector.store import distribution
 from collector.store.distribution import COLUMN, DISTRIBUTED, REFERENCE
 
 LOCAL = {
@@ -20,6 +23,7 @@ LOCAL = {
     "rollup_minute",
 }
 """Tables that stay with the coordinator. A new table must be in one of the three lists: think where it shall stand."""
+STORE = Path(distribution.__file__).parent
 Names = set[str]
 
 
@@ -119,6 +123,17 @@ def test_nothing_of_a_distributed_table_is_numbered_across_machines(catalog: psy
 def test_the_lists_name_tables_of_the_schema_or_of_rollups() -> None:
     known = {*schema.metadata.tables, "dirty_minute", "rollup_minute", "rollup_hour", "alembic_version"}
     assert {*DISTRIBUTED, *REFERENCE, *LOCAL} <= known
+
+
+CHANGES_WITHIN = re.compile(r"\bAS\s+(?:MATERIALIZED\s+)?\(\s*(?:INSERT|UPDATE|DELETE)\b")
+
+
+def test_no_statement_changes_rows_in_a_with_clause() -> None:
+    """Citus plans none that does on distributed tables: "data-modifying statements are not supported in WITH"."""
+    sources = {path.name: path.read_text(encoding="utf-8") for path in STORE.glob("*.py")}
+    assert len(sources) > 10
+    assert [name for name, source in sources.items() if CHANGES_WITHIN.search(source)] == []
+    assert CHANGES_WITHIN.search("WITH old AS (DELETE FROM agent_run RETURNING *)")
 
 
 BREACHES = {
