@@ -88,23 +88,28 @@ def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
     """
     with _listening(settings) as sock:
         app = create_app(settings)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=bounded(settings.connections_per_address),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
+        server = _Server(server_config(app, settings))
         announce(_address(sock))
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
         asyncio.run(server.serve(sockets=[sock]))
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Return how the app is served. Who a request comes from is the peer's word only where the peer is trusted."""
+    proxies = settings.trusted_proxies or ()
+    return uvicorn.Config(
+        app,
+        http=bounded(settings.connections_per_address, proxies=proxies),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
 
 
 class _Server(uvicorn.Server):

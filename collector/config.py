@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -52,7 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batches_per_second: float = DEFAULT_BATCHES_PER_SECOND
     """Of one agent, after a burst; more are answered 429."""
     connections_per_address: int = DEFAULT_CONNECTIONS_PER_ADDRESS
-    """Open at once from one address, loopback apart; more are closed."""
+    """Open at once from one address, loopback and proxies apart; more are closed."""
+    trusted_proxies: tuple[str, ...] | None = None
+    """Networks of load balancers whose X-Forwarded-For tells the client's address; None: the peer is the client."""
     max_db_bytes: int | None = None
     """Batches are refused from 90 % of it on. None: no bound."""
     targets: Path | None = None
@@ -73,6 +76,7 @@ def load_settings(
         batches_per_second=_number(environment, "ISOCHRONE_BATCHES_PER_SECOND", DEFAULT_BATCHES_PER_SECOND),
         connections_per_address=_count(environment, "ISOCHRONE_CONNECTIONS_PER_ADDRESS")
         or DEFAULT_CONNECTIONS_PER_ADDRESS,
+        trusted_proxies=_networks("ISOCHRONE_TRUSTED_PROXIES", environment.get("ISOCHRONE_TRUSTED_PROXIES")),
         max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
         targets=targets,
     )
@@ -118,6 +122,17 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
 def _count(environment: Mapping[str, str], name: str) -> int | None:
     text = environment.get(name)
     return None if text is None else _read(name, text, _whole)
+
+
+def _networks(name: str, text: str | None) -> tuple[str, ...] | None:
+    return None if not text else _read(name, text, lambda words: tuple(_network(word) for word in words.split(",")))
+
+
+def _network(word: str) -> str:
+    try:
+        return str(ip_network(word.strip()))
+    except ValueError as exc:
+        raise ValueError(f"{exc}: write addresses or networks as in 10.0.0.10,10.1.0.0/24") from exc
 
 
 def _whole(text: str) -> int:

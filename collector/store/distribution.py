@@ -16,8 +16,8 @@ from collector.errors import DatabaseUnfit
 COLUMN: Final = "agent_id"
 DISTRIBUTED: Final = ("batch", "result", "dirty_minute", "agent_run", "agent_report")
 """By `COLUMN`, each agent's rows of all of them on one machine. The first is the one that the others stand beside."""
-REFERENCE: Final = ("agent_region", "agent", "credential", "agent_config", "endpoint", "module", "target")
-"""A copy on every machine. All that a foreign key ties to a distributed table or to one of these is among them."""
+REFERENCE: Final = ("agent_region", "agent", "credential", "agent_config", "run", "endpoint", "module", "target")
+"""A copy on every machine: what results are joined with, and all that a foreign key ties to one of these."""
 MIN_CITUS: Final = 12
 """Takes identity columns of type integer (citusdata/citus, pull request 7008)."""
 
