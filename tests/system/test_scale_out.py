@@ -3,17 +3,20 @@
 `ISOCHRONE_CHAOS_SEED` says which run.
 """
 
+import asyncio
 import os
+from http import HTTPStatus
 from pathlib import Path
 from random import Random
 from time import monotonic
 
+import httpx
 import pytest
 
 from collector import processes
 from tests import front
 from tests.system.chaos import Chaos, freezes, kills, lose_answer
-from tests.system.cluster import Cluster, running_cluster
+from tests.system.cluster import PATIENCE_SECONDS, Cluster, running_cluster
 
 SEED = int(os.environ.get("ISOCHRONE_CHAOS_SEED", "1181"))
 LONG_SECONDS = 60.0
@@ -69,6 +72,20 @@ async def test_random_kills_of_all_that_stands_in_between_cost_nothing(data: Pat
         ledger = cluster.ledger()
         assert ledger.problems() == [], dict(chaos.faults)
         assert len(ledger.stored) > LONG_SECONDS
+        await without_a_database(cluster)
+
+
+async def without_a_database(cluster: Cluster) -> None:
+    """No collector is ready: those that live answer all the same, and tell agents when to come again."""
+    await cluster.children["postgres"].stop()
+    async with httpx.AsyncClient(base_url=f"http://{cluster.cable.listen}", trust_env=False, timeout=30) as client:
+        deadline = monotonic() + PATIENCE_SECONDS
+        while (answer := await client.get("/readyz")).headers.get("content-type") != "application/problem+json":
+            assert monotonic() < deadline, f"the balancer answers by itself: {answer.status_code} {answer.text}"
+            await asyncio.sleep(0.5)
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert int(answer.headers["retry-after"]) > 0
+        assert (await client.get("/healthz")).status_code == HTTPStatus.OK
 
 
 def _chaos(cluster: Cluster) -> Chaos:
