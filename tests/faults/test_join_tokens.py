@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from agent.config.tokens import new_token
-from agent.errors import DeliveryError
+from agent.errors import ConfigError, DeliveryError
 from agent.push import enrolment
 from agent.push.credentials import CredentialFiles
 from agent.push.enrolment import NotLetIn, enroll
@@ -53,6 +53,25 @@ async def test_f66_an_answer_that_was_lost_is_asked_for_again_and_takes_no_secon
     assert (known.agent, known.agent_region) == ("new-1", "eu-central")
     assert (one(database_url, USES_LEFT), one(database_url, AGENTS)) == (1, 1)
     assert not files.next_path.exists()
+
+
+async def test_f66_a_disk_that_fails_after_the_answer_is_told_and_the_same_command_goes_on(
+    database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    files, token = CredentialFiles(folder / "credential"), join_token(database_url)
+
+    def away(_method: str) -> bool:
+        folder.rename(tmp_path / "away")
+        return False
+
+    async with running_collector(database_url) as collector, agents_client(collector) as client:
+        with pytest.raises(ConfigError, match=r"joined, but the credential stands in .*credential\.next"):
+            await enroll(Losing(client, away), files, join_token=token, name="new-1")
+        (tmp_path / "away").rename(folder)
+        assert (await enroll(client, files, join_token=token, name="new-1")).agent == "new-1"
+    assert (one(database_url, USES_LEFT), files.path.exists()) == (0, True)
 
 
 async def test_f66_a_command_that_got_no_answer_goes_on_with_the_same_key_when_it_is_given_again(
