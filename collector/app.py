@@ -24,6 +24,7 @@ from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, 
 from collector.health import Standing
 from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
+from collector.replica import Replica
 from collector.rollout import Applied, Rollout
 from collector.store import migration
 from collector.store.clock import database_now
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     context = Context(
         settings=settings,
         engine=engine,
-        readers=Readers(engine),
+        readers=Readers(engine, _replica(settings, engine, metrics)),
         partitions=Partitions(),
         registry=registry,
         metrics=metrics,
@@ -75,23 +76,28 @@ def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
     """
     with _listening(settings) as sock:
         app = create_app(settings)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=bounded(settings.connections_per_address),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
+        server = _Server(server_config(app, settings))
         announce(_address(sock))
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
         asyncio.run(server.serve(sockets=[sock]))
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Return how the app is served. Who a request comes from is the peer's word only where the peer is trusted."""
+    proxies = settings.trusted_proxies or ()
+    return uvicorn.Config(
+        app,
+        http=bounded(settings.connections_per_address, proxies=proxies),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -135,6 +141,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with suppress(DatabaseUnavailable):
         await work.write_reports(context)
     await context.engine.dispose()
+    if context.readers.replica is not None:
+        await context.readers.replica.close()
+
+
+def _replica(settings: Settings, engine: AsyncEngine, metrics: LiveMetrics) -> Replica | None:
+    if settings.read_database_url is None:
+        return None
+    reading = open_engine(settings.read_database_url, name="ISOCHRONE_READ_DATABASE_URL")
+    return Replica(reading, engine, tell=metrics.set_read_database)
 
 
 def _loader(engine: AsyncEngine, metrics: LiveMetrics) -> Callable[[], Awaitable[Rows]]:

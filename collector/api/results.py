@@ -53,7 +53,7 @@ async def get_results(  # noqa: PLR0917  FastAPI reads the query from the parame
         next_after = _text_of(settled_at)
     else:
         within = Range(after=parse_place(after), until=settled_at)
-        rows = await context.readers.read(results_after, filters, within=within, limit=limit)
+        rows = await context.readers.read_primary(results_after, filters, within=within, limit=limit)
         results = [wire_fields(dict(row)) for row in rows]
         next_after = place_text(results[-1]) if results else after
     body = {"results": results, "next_after": next_after}

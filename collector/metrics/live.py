@@ -136,6 +136,14 @@ class LiveMetrics:
         self.ingest.db_size.series().set(size)
         self.ingest.db_max.series().set(bound)
 
+    def set_read_database(self, serves: bool, lag_seconds: float | None) -> None:  # noqa: FBT001  told as an event
+        """Note whether readers are served by the reading database, and how far it is behind; None: unknown."""
+        self.ingest.read_db_up.series().set(1 if serves else 0)
+        if lag_seconds is None:
+            self.ingest.read_db_lag.discard()
+        else:
+            self.ingest.read_db_lag.series().set(lag_seconds)
+
     def render(self) -> bytes:
         """Return the whole exposition. Safe to call in a thread."""
         families = families_of(self.probes, self.info, self.agents, self.fleet, self.ingest, self.jobs)

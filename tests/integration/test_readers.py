@@ -59,9 +59,8 @@ async def test_every_reading_of_the_database_waits_for_its_turn(
 async def test_what_the_database_gives_up_on_is_the_readers_to_narrow(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = "statement_timeout=10000"
-    assert patient in engine.SESSION_OPTIONS
-    monkeypatch.setattr(engine, "SESSION_OPTIONS", engine.SESSION_OPTIONS.replace(patient, "statement_timeout=300"))
+    assert "statement_timeout" in engine.SESSION_SETTINGS
+    monkeypatch.setitem(engine.SESSION_SETTINGS, "statement_timeout", "300")
     async with running_collector(database_url) as collector:
         await collector.context.registry.get()
         with summaries_held(database_url):
