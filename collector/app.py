@@ -20,6 +20,7 @@ from collector.api.context import Context
 from collector.api.deadlines import bounded
 from collector.api.readers import Readers
 from collector.clones import FORGET
+from collector.commits import Commits
 from collector.config import Settings
 from collector.errors import CollectorError, ConfirmationNeeded, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.fleet import Share, View, row_of
@@ -35,6 +36,7 @@ from collector.store.engine import AsyncEngine, check_encoding, database_bytes, 
 from collector.store.fleet import fold_runs, list_facts
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
+from collector.store.runs import Runs
 
 REGISTRY_SECONDS: Final = 10.0
 PARTITIONS_SECONDS: Final = 60.0
@@ -66,7 +68,9 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         engine=engine,
         readers=Readers(engine),
+        commits=Commits(engine, by_agent=settings.commit_by_agent),
         partitions=Partitions(),
+        runs=Runs(engine),
         registry=registry,
         metrics=metrics,
         utc_now=lambda: datetime.now(UTC),

@@ -53,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Open at once from one address, loopback apart; more are closed."""
     max_db_bytes: int | None = None
     """Batches are refused from 90 % of it on. None: no bound."""
+    commit_by_agent: bool = False
+    """Batches of different agents share no transaction: for a Citus, where the agent decides on the shard."""
     targets: Path | None = None
     """The target file, loaded at the start and again on SIGHUP and `POST /-/reload`."""
 
@@ -71,6 +73,7 @@ def load_settings(
         connections_per_address=_count(environment, "ISOCHRONE_CONNECTIONS_PER_ADDRESS")
         or DEFAULT_CONNECTIONS_PER_ADDRESS,
         max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
+        commit_by_agent=_read("ISOCHRONE_COMMIT_BY_AGENT", environment.get("ISOCHRONE_COMMIT_BY_AGENT", "false"), _truth),
         targets=targets,
     )
 
@@ -115,6 +118,12 @@ def _whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) < 2**63:
         raise ValueError("write a whole number above 0")
     return int(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("write true or false")
+    return text == "true"
 
 
 def _positive(text: str) -> float:

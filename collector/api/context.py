@@ -16,6 +16,7 @@ from collector.api.admission import Admission, Buckets
 from collector.api.readers import Readers
 from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
+from collector.commits import Commits
 from collector.config import Settings
 from collector.errors import DatabaseUnavailable, Refused, SchemaBehind
 from collector.metrics import LiveMetrics
@@ -24,6 +25,7 @@ from collector.rollout import Applied
 from collector.store.credentials import confirm_credential
 from collector.store.engine import AsyncEngine, run
 from collector.store.partitions import Partitions
+from collector.store.runs import Runs
 
 MAX_BATCHES_AT_ONCE: Final = 32
 """Each may hold 4 MiB inflated and a connection to the database."""
@@ -72,7 +74,9 @@ class Context:
     settings: Settings
     engine: AsyncEngine
     readers: Readers
+    commits: Commits
     partitions: Partitions
+    runs: Runs
     registry: RegistryCache
     metrics: LiveMetrics
     utc_now: Callable[[], datetime]

@@ -159,7 +159,7 @@ def _rows(url: str) -> Sequence[Row]:
     with admin_transaction(url) as connection:
         registry = Registry(load_rows(connection))
     agent = registry.rows.agents[0]
-    sender = Sender(agent=agent, targets=registry.known_targets(agent.id))
+    sender = Sender(agent=agent, run_id=1, targets=registry.known_targets(agent.id))
     decoded = Decoded(batch=_batch())
     now = datetime.now(UTC)
     return plan_batch(decoded, sender, moments=Moments(came_at=now, received_at=now), late_seconds=300).rows

@@ -1,0 +1,155 @@
+"""One result as a row of `result`. Pure.
+
+A row says nothing twice. Marks that follow from the values beside them are left out, and bits of `same` tell which: the
+view v_result puts them back. An agent that sends marks and values that do not fit gets both stored.
+"""
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+from msgspec.structs import astuple
+
+from collector import schema
+from collector.registry import AgentRow
+from collector.store.results import Row
+from isochrone.outcome import Flag
+from isochrone.result import Pings, Result
+
+_EPOCH_2000_MICROSECONDS: Final = 946_684_800 * 1_000_000
+"""Postgres counts time from 2000-01-01 UTC."""
+_MAX_INT4: Final = 2**31 - 1
+_NEARLY: Final = 1e-9
+"""Seconds: what the agent's own subtraction may have lost."""
+_STARTED, _TOKEN, _ANSWER, _END, _MEDIAN = (1 << bit for bit in range(5))
+"""Bits of `same`, as `schema.SAME` has them."""
+
+
+def _codes(members: tuple[StrEnum, ...]) -> dict[object, int | None]:
+    return {None: None, **{member: code for code, member in enumerate(members, start=1)}}
+
+
+_OUTCOME: Final = _codes(schema.OUTCOMES)
+_PROBER: Final = _codes(schema.PROBERS)
+_CONNECTION: Final = _codes(schema.CONNECTIONS)
+_RTT_METHOD: Final = _codes(schema.RTT_METHODS)
+_RTT_SOURCE: Final = _codes(schema.RTT_SOURCES)
+_CLOCK_SOURCE: Final = _codes(schema.CLOCK_SOURCES)
+_TOKEN_SOURCE: Final = _codes(schema.TOKEN_SOURCES)
+_FLAG_BIT: Final = {flag: 1 << bit for bit, flag in enumerate(schema.FLAGS)}
+_NO_COMPONENTS: Final = (None,) * 3
+_NO_PINGS: Final = (None,) * 8
+_NO_TOKENS: Final = (None,) * 6
+_NO_SERVER_TIMING: Final = (None,) * 5
+
+
+class Common(msgspec.Struct, frozen=True, kw_only=True):
+    """What all rows of a batch share."""
+
+    came_at: datetime
+    """Ages count from here."""
+    received_at: datetime
+    agent: AgentRow
+    batch_id: bytes
+    run_id: int
+
+
+def row_maker(common: Common) -> Callable[[Result, int, float], Row]:
+    """Return the function that makes one row of a result, its target's id and its age in seconds."""
+    came, received = _microseconds(common.came_at), _microseconds(common.received_at)
+    agent_id, region_id = common.agent.id, common.agent.region.id
+    batch_id, run_id = common.batch_id, common.run_id
+
+    def row_of(result: Result, target_id: int, age_seconds: float) -> Row:
+        tokens, pings, components, timing = result.tokens, result.pings, result.components, result.server_timing
+        started = came - math.floor(age_seconds * 1e6)
+        said = _microseconds(result.started_at)
+        apart = said - started
+        close = -_MAX_INT4 <= apart <= _MAX_INT4
+        marks, same = _marks(result)
+        if pings is not None:
+            pings_columns, same_ping = _pings(pings, result.rtt_seconds)
+            same |= same_ping
+        return (
+            started,
+            None if close else said,
+            received,
+            result.started_boottime_seconds,
+            result.seq,
+            None,
+            batch_id,
+            agent_id,
+            region_id,
+            target_id,
+            _PROBER[result.prober],
+            _OUTCOME[result.outcome],
+            _CLOCK_SOURCE[result.clock_source],
+            _flag_bits(result.flags) if result.flags else 0,
+            _CONNECTION[result.connection],
+            _RTT_SOURCE[result.rtt_source],
+            result.ip_version,
+            result.http_status,
+            result.duration_seconds,
+            result.setup_seconds,
+            result.rtt_seconds,
+            result.ttft_seconds,
+            result.answer_ttft_seconds,
+            result.tpot_seconds,
+            result.tokens_per_second,
+            result.stall_seconds,
+            result.start_delay_seconds,
+            *marks,
+            *(_NO_COMPONENTS if components is None else astuple(components)),
+            *(_NO_PINGS if pings is None else pings_columns),
+            *(_NO_TOKENS if tokens is None else (_TOKEN_SOURCE[tokens.source], *astuple(tokens)[1:])),
+            result.reason,
+            result.address,
+            *(_NO_SERVER_TIMING if timing is None else astuple(timing)),
+            result.served_region,
+            result.ttft_bound_seconds,
+            result.rtt_variation_seconds,
+            run_id,
+            apart if close else None,
+            same or None,
+        )
+
+    return row_of
+
+
+def _marks(result: Result) -> tuple[Row, int]:
+    """Return the columns of the marks, and the bits of those that are left out."""
+    dns, tcp, tls, started, sent, headers, event, token, answer, last, end = astuple(result.marks)
+    setup, ttft, answer_ttft = result.setup_seconds, result.ttft_seconds, result.answer_ttft_seconds
+    same = 0
+    if end is not None and end == result.duration_seconds:
+        same, end = _END, None
+    if setup is not None:
+        if started == setup:
+            same, started = same | _STARTED, None
+        if token is not None and ttft is not None and -_NEARLY < setup + ttft - token < _NEARLY:
+            same, token = same | _TOKEN, None
+        if answer is not None and answer_ttft is not None and -_NEARLY < setup + answer_ttft - answer < _NEARLY:
+            same, answer = same | _ANSWER, None
+    return (dns, tcp, tls, started, sent, headers, event, token, answer, last, end), same
+
+
+def _pings(pings: Pings, rtt_seconds: float | None) -> tuple[Row, int]:
+    """Return the columns of the pings, and the bit of the median where it is left out."""
+    method, sent, lost, least, median, *rest = astuple(pings)
+    if median is None or median != rtt_seconds:
+        return (_RTT_METHOD[method], sent, lost, least, median, *rest), 0
+    return (_RTT_METHOD[method], sent, lost, least, None, *rest), _MEDIAN
+
+
+def _microseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e6) - _EPOCH_2000_MICROSECONDS
+
+
+def _flag_bits(flags: tuple[Flag, ...]) -> int:
+    bits = 0
+    for flag in flags:
+        bits |= _FLAG_BIT[flag]
+    return bits
