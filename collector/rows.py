@@ -1,13 +1,15 @@
 """One result as a row of `result`. Pure.
 
-A row says nothing twice. Marks that follow from the values beside them are left out, and bits of `same` tell which: the
-view v_result puts them back. An agent that sends marks and values that do not fit gets both stored.
+A row says nothing twice. What follows from the columns beside it is left out, and bits of `same` tell which: the view
+v_result puts it back. An agent that sends marks and values that do not fit gets both stored.
 """
 
 import math
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from ipaddress import IPv4Address
 from typing import Final
 
 import msgspec
@@ -17,15 +19,19 @@ from collector import schema
 from collector.registry import AgentRow
 from collector.store.results import Row
 from isochrone.outcome import Flag
-from isochrone.result import Pings, Result
+from isochrone.result import Pings, Result, Tokens
 
 _EPOCH_2000_MICROSECONDS: Final = 946_684_800 * 1_000_000
 """Postgres counts time from 2000-01-01 UTC."""
 _MAX_INT4: Final = 2**31 - 1
 _NEARLY: Final = 1e-9
 """Seconds: what the agent's own subtraction may have lost."""
-_STARTED, _TOKEN, _ANSWER, _END, _MEDIAN = (1 << bit for bit in range(5))
+_STARTED, _TOKEN, _ANSWER, _END, _MEDIAN, _EVENT_HEADERS, _EVENT_TOKEN, _ARRIVALS, _CACHED, _REASONING, _BOUND = (
+    1 << bit for bit in range(len(schema.SAME))
+)
 """Bits of `same`, as `schema.SAME` has them."""
+_IPV4: Final = bytes((2, 32, 0, 4))
+"""What Postgres writes before the four bytes of an address: family, bits of the mask, no network, length."""
 
 
 def _codes(members: tuple[StrEnum, ...]) -> dict[object, int | None]:
@@ -41,8 +47,8 @@ _CLOCK_SOURCE: Final = _codes(schema.CLOCK_SOURCES)
 _TOKEN_SOURCE: Final = _codes(schema.TOKEN_SOURCES)
 _FLAG_BIT: Final = {flag: 1 << bit for bit, flag in enumerate(schema.FLAGS)}
 _NO_COMPONENTS: Final = (None,) * 3
-_NO_PINGS: Final = (None,) * 8
-_NO_TOKENS: Final = (None,) * 6
+_NO_PINGS: Final = ((None,) * 8, 0)
+_NO_TOKENS: Final = ((None,) * 6, 0)
 _NO_SERVER_TIMING: Final = (None,) * 5
 
 
@@ -70,9 +76,11 @@ def row_maker(common: Common) -> Callable[[Result, int, float], Row]:
         apart = said - started
         close = -_MAX_INT4 <= apart <= _MAX_INT4
         marks, same = _marks(result)
-        if pings is not None:
-            pings_columns, same_ping = _pings(pings, result.rtt_seconds)
-            same |= same_ping
+        pings_columns, median = _NO_PINGS if pings is None else _pings(pings, result.rtt_seconds)
+        tokens_columns, counts = _NO_TOKENS if tokens is None else _tokens(tokens)
+        bound, exact = (None, _BOUND) if result.ttft_bound_seconds == 0 else (result.ttft_bound_seconds, 0)
+        same |= median | counts | exact
+        ip = None if result.address is None else _ip(result.address)
         return (
             started,
             None if close else said,
@@ -103,17 +111,18 @@ def row_maker(common: Common) -> Callable[[Result, int, float], Row]:
             result.start_delay_seconds,
             *marks,
             *(_NO_COMPONENTS if components is None else astuple(components)),
-            *(_NO_PINGS if pings is None else pings_columns),
-            *(_NO_TOKENS if tokens is None else (_TOKEN_SOURCE[tokens.source], *astuple(tokens)[1:])),
+            *pings_columns,
+            *tokens_columns,
             result.reason,
-            result.address,
+            result.address if ip is None else None,
             *(_NO_SERVER_TIMING if timing is None else astuple(timing)),
             result.served_region,
-            result.ttft_bound_seconds,
+            bound,
             result.rtt_variation_seconds,
             run_id,
             apart if close else None,
             same or None,
+            ip,
         )
 
     return row_of
@@ -122,18 +131,26 @@ def row_maker(common: Common) -> Callable[[Result, int, float], Row]:
 def _marks(result: Result) -> tuple[Row, int]:
     """Return the columns of the marks, and the bits of those that are left out."""
     dns, tcp, tls, started, sent, headers, event, token, answer, last, end = astuple(result.marks)
-    setup, ttft, answer_ttft = result.setup_seconds, result.ttft_seconds, result.answer_ttft_seconds
-    same = 0
+    setup, same = result.setup_seconds, 0
     if end is not None and end == result.duration_seconds:
         same, end = _END, None
-    if setup is not None:
-        if started == setup:
-            same, started = same | _STARTED, None
-        if token is not None and ttft is not None and -_NEARLY < setup + ttft - token < _NEARLY:
-            same, token = same | _TOKEN, None
-        if answer is not None and answer_ttft is not None and -_NEARLY < setup + answer_ttft - answer < _NEARLY:
-            same, answer = same | _ANSWER, None
+    if event is not None and event == headers:
+        same, event = same | _EVENT_HEADERS, None
+    if setup is not None and started == setup:
+        same, started = same | _STARTED, None
+    if _adds_up(setup, result.ttft_seconds, token):
+        if event is not None and event == token:
+            same, event = same | _EVENT_TOKEN, None
+        same, token = same | _TOKEN, None
+    if _adds_up(setup, result.answer_ttft_seconds, answer):
+        same, answer = same | _ANSWER, None
     return (dns, tcp, tls, started, sent, headers, event, token, answer, last, end), same
+
+
+def _adds_up(setup: float | None, since: float | None, mark: float | None) -> bool:
+    if setup is None or since is None or mark is None:
+        return False
+    return -_NEARLY < setup + since - mark < _NEARLY
 
 
 def _pings(pings: Pings, rtt_seconds: float | None) -> tuple[Row, int]:
@@ -142,6 +159,29 @@ def _pings(pings: Pings, rtt_seconds: float | None) -> tuple[Row, int]:
     if median is None or median != rtt_seconds:
         return (_RTT_METHOD[method], sent, lost, least, median, *rest), 0
     return (_RTT_METHOD[method], sent, lost, least, None, *rest), _MEDIAN
+
+
+def _tokens(tokens: Tokens) -> tuple[Row, int]:
+    """Return the columns of the tokens, and the bits of those that are left out."""
+    same = 0
+    cached, reasoning, arrivals = tokens.cached_input, tokens.reasoning, tokens.arrivals
+    if cached == 0:
+        same, cached = _CACHED, None
+    if reasoning == 0:
+        same, reasoning = same | _REASONING, None
+    if arrivals == tokens.output:
+        same |= _ARRIVALS
+    left = None if same & _ARRIVALS else arrivals
+    return (_TOKEN_SOURCE[tokens.source], tokens.output, tokens.input, cached, reasoning, left), same
+
+
+@lru_cache(maxsize=10_000)  # of a large fleet's endpoints
+def _ip(address: str) -> bytes | None:
+    """Return an IPv4 address in the form that Postgres reads, None for what is none: IPv6 may be written in many ways."""
+    try:
+        return _IPV4 + IPv4Address(address).packed
+    except ValueError:
+        return None
 
 
 def _microseconds(moment: datetime) -> int:

@@ -25,7 +25,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, REAL
+from sqlalchemy.dialects.postgresql import INET, JSONB, REAL
 
 from isochrone.marks import MARKS
 from isochrone.outcome import ClockSource, Connection, Flag, Outcome, Prober, RttMethod, RttSource, TokenSource
@@ -290,7 +290,8 @@ result = Table(
     # Together 72 columns at most: the bitmap of more takes another 8 bytes of every row.
     Column("run_id", Integer),
     Column("agent_clock_microseconds", Integer),  # what the agent's wall clock said of the start, less `started_at`
-    Column("same", SmallInteger),  # bit n: column n of SAME is NULL because others give it
+    Column("same", SmallInteger),  # bit n: column n of SAME is NULL because another gives it
+    Column("ip", INET),  # `address`, where it is IPv4: half as long
     Index("ix_result_started_at", "started_at", postgresql_using="brin"),
     Index("ix_result_received_at", "received_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (started_at)",
@@ -302,7 +303,14 @@ SAME: Final = (
     "marks_first_answer",  # setup + answer TTFT
     "marks_end",  # duration
     "pings_median_seconds",  # round trip
+    "marks_first_event",  # headers
+    "marks_first_event",  # first token
+    "tokens_arrivals",  # output tokens
+    "tokens_cached_input",  # 0
+    "tokens_reasoning",  # 0
+    "ttft_bound_seconds",  # 0
 )
-"""Columns that are left empty where others say the same. Number n is bit n of `result.same`, from 0: append only."""
+"""Columns that are left empty where what stands beside them says the same. Number n is bit n of `result.same`, from 0:
+append only."""
 
 RESULT_COLUMNS: Final = tuple(column.name for column in result.columns)

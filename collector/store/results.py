@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 from sqlalchemy import BigInteger, Boolean, DateTime, Double, Integer, SmallInteger, Text, Uuid
-from sqlalchemy.dialects.postgresql import REAL
+from sqlalchemy.dialects.postgresql import INET, REAL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from collector.errors import CollectorError, DatabaseUnavailable
@@ -26,10 +26,11 @@ Row = tuple[object, ...]
 _BATCH: Final = "(%s, %s, %s, %s, %s, %s, %s::jsonb)"
 _FIND_BATCH: Final = "SELECT accepted, rejected::text FROM batch WHERE agent_id = %s AND batch_id = %s"
 _COPY: Final = f"COPY result ({', '.join(RESULT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
-# On the wire a timestamptz is int8 microseconds since 2000 and a uuid 16 bytes: sent as such, neither is converted.
+# On the wire a timestamptz is int8 microseconds since 2000, a uuid 16 bytes, an inet 8: sent as such, none is converted.
 _WIRE_TYPES: Final = {
     DateTime: "int8",
     Uuid: "bytea",
+    INET: "bytea",
     Double: "float8",
     REAL: "float4",
     BigInteger: "int8",

@@ -1,4 +1,4 @@
-"""Rows of results that say nothing twice: runs in a dictionary, marks that other columns give left empty.
+"""Rows of results that say nothing twice: runs in a dictionary, what other columns give left empty, addresses binary.
 
 Expand: new columns and a new table, nothing is rewritten and nothing converted, so it takes a moment on any size. Rows
 of before stay as they are, and v_result reads both forms. A collector of the release before works beside the new one:
@@ -27,16 +27,23 @@ CREATE TABLE run (
 )
 """
 NULLABLE: Final = ("boot_id", "started_at_agent")
-COLUMNS: Final = ("run_id INTEGER", "agent_clock_microseconds INTEGER", "same SMALLINT")
+COLUMNS: Final = ("run_id INTEGER", "agent_clock_microseconds INTEGER", "same SMALLINT", "ip INET")
 INDEX: Final = "CREATE INDEX ix_result_target_id_started_at ON result (target_id, started_at)"
 
-# Bit n of result.same: the column is empty because these others give it.
+# Bit n of result.same: the column is empty because this gives it.
+_FIRST_TOKEN: Final = "(r.setup_seconds::float8 + r.ttft_seconds)::real"
 SAME: Final = (
     ("marks_request_started", "r.setup_seconds"),
-    ("marks_first_token", "(r.setup_seconds::float8 + r.ttft_seconds)::real"),
+    ("marks_first_token", _FIRST_TOKEN),
     ("marks_first_answer", "(r.setup_seconds::float8 + r.answer_ttft_seconds)::real"),
     ("marks_end", "r.duration_seconds"),
     ("pings_median_seconds", "r.rtt_seconds"),
+    ("marks_first_event", "r.marks_headers"),
+    ("marks_first_event", _FIRST_TOKEN),
+    ("tokens_arrivals", "r.tokens_output"),
+    ("tokens_cached_input", "0"),
+    ("tokens_reasoning", "0"),
+    ("ttft_bound_seconds", "0::real"),
 )
 BOOT_ID: Final = "coalesce(r.boot_id, u.boot_id)"
 STARTED_AT_AGENT: Final = (
@@ -72,7 +79,7 @@ def _select(columns: dict[str, str]) -> str:
     nullif(t.model, '') AS model, m.name AS module, {_word("prober", "rtt", "inference")} AS prober,
     {of("boot_id", "seq", "batch_id", "started_at", "started_at_agent", "received_at", "started_boottime_seconds")},
     {_word("outcome", *OUTCOMES)} AS outcome,
-    r.reason, r.http_status, r.address, r.ip_version,
+    r.reason, r.http_status, {of("address")}, r.ip_version,
     {_word("connection", "cold", "warm")} AS connection,
     {_word("clock_source", "kernel", "user", "kernel_receive")} AS clock_source,
     {of("marks_dns", "marks_tcp", "marks_tls", "marks_request_started", "marks_request_sent", "marks_headers")},
@@ -85,12 +92,12 @@ def _select(columns: dict[str, str]) -> str:
     r.pings_sent, r.pings_lost, r.pings_min_seconds, {of("pings_median_seconds")}, r.pings_mean_seconds,
     r.pings_max_seconds, r.pings_jitter_seconds,
     {_word("tokens_source", "usage", "arrivals")} AS tokens_source,
-    r.tokens_output, r.tokens_input, r.tokens_cached_input, r.tokens_reasoning, r.tokens_arrivals,
+    r.tokens_output, r.tokens_input, {of("tokens_cached_input", "tokens_reasoning", "tokens_arrivals")},
     {_flags()} AS flags,
     r.start_delay_seconds,
     r.server_timing_source, r.server_timing_first_token_seconds, r.server_timing_total_seconds,
     r.server_timing_queue_seconds, r.server_timing_trusted, r.served_region,
-    r.ttft_bound_seconds, r.rtt_variation_seconds"""
+    {of("ttft_bound_seconds")}, r.rtt_variation_seconds"""
 
 
 FROM: Final = """
@@ -101,13 +108,18 @@ JOIN target t ON t.id = r.target_id
 JOIN endpoint e ON e.id = t.endpoint_id
 JOIN module m ON m.id = t.module_id
 """
+
+
+def _given(name: str) -> str:
+    cases = (f"WHEN r.same & {1 << bit} <> 0 THEN {source}" for bit, (one, source) in enumerate(SAME) if one == name)
+    return f"CASE {' '.join(cases)} ELSE r.{name} END"
+
+
 EXPRESSIONS: Final = {
     "boot_id": BOOT_ID,
     "started_at_agent": STARTED_AT_AGENT,
-    **{
-        name: f"CASE WHEN r.same & {1 << bit} <> 0 THEN {source} ELSE r.{name} END"
-        for bit, (name, source) in enumerate(SAME)
-    },
+    "address": "coalesce(r.address, host(r.ip))",
+    **{name: _given(name) for name, _ in SAME},
 }
 # The columns keep names, order and types: the view is replaced in place, and keeps its grants.
 VIEW_BEFORE: Final = f"CREATE OR REPLACE VIEW v_result AS SELECT {_select({})} {FROM}"
