@@ -1,4 +1,4 @@
-"""Storing batches: their rows in the ledger and their results by binary COPY, in one transaction.
+"""Storing batches in one transaction: their rows in the ledger, results by binary COPY, minutes on the dirty list.
 
 Behind PgBouncer in transaction mode too: nothing here outlives its transaction.
 """
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from collector.errors import CollectorError, DatabaseUnavailable
 from collector.schema import RESULT_COLUMNS, result
+from collector.store.dirty import mark_dirty, minutes_of
 from collector.store.engine import transaction
 from collector.store.reports import Word, note_words
 
@@ -86,6 +87,7 @@ async def store_batches(engine: AsyncEngine, parcels: Sequence[Parcel]) -> list[
             rows = [row for parcel in fresh for row in parcel.rows]
             if rows:
                 await copy_rows(cursor, rows)
+                await mark_dirty(cursor, minutes_of(rows))
             pairs = zip(parcels, found, strict=True)
             await note_words(cursor, [one.word if repeated is None else one.word.of_repeat() for one, repeated in pairs])
     return found

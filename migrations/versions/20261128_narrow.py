@@ -13,7 +13,7 @@ from typing import Final
 from alembic import op
 
 revision = "20261128_narrow"
-down_revision = "20261127_config_canary"
+down_revision = "20261128_rollups"
 branch_labels = None
 depends_on = None
 
