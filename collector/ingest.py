@@ -4,7 +4,7 @@ The order is a promise: ledger row and results in one transaction, commit, then 
 that come at once share a transaction (`collector.commits`).
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -157,10 +157,8 @@ def plan_batch(decoded: Decoded, sender: Sender, *, moments: Moments, late_secon
             run_id=sender.run_id,
         )
     )
-    refused_before = {one.index for one in rejected}
-    indices = (index for index in range(len(batch.results) + len(rejected)) if index not in refused_before)
     known_at = sender.targets.get
-    for index, result in zip(indices, batch.results, strict=True):
+    for index, result in zip(_indices(decoded), batch.results, strict=True):
         endpoint, module = result.endpoint, result.module
         known = known_at((endpoint, module, result.config_revision)) or known_at((endpoint, module, None))
         age = age_of(result)
@@ -174,6 +172,13 @@ def plan_batch(decoded: Decoded, sender: Sender, *, moments: Moments, late_secon
     plan.days.update(_days(plan.taken, moments.came_at))
     reasons = _count_reasons(rejected, invalid=len(decoded.rejected))
     return msgspec.structs.replace(plan, rejected=tuple(rejected), reasons=reasons)
+
+
+def _indices(decoded: Decoded) -> Iterable[int]:
+    """Return the places of the good results in the batch as it was sent."""
+    refused = {one.index for one in decoded.rejected}
+    places = range(len(decoded.batch.results) + len(refused))
+    return [place for place in places if place not in refused] if refused else places
 
 
 def without(plan: Plan, places: Collection[int]) -> Plan:
