@@ -54,6 +54,8 @@ class Commits:
         self._connections = asyncio.Semaphore(LANES_BY_AGENT if by_agent else LANES)
         self._queues: defaultdict[int, _Queue] = defaultdict(_Queue)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.under_way = 0
+        """Batches that were handed in and are not answered yet."""
 
     async def store(self, parcel: Parcel) -> Repeated | None:
         """Return after the commit: what the ledger says of a repeat, None for a new batch. Raise as `store_batches`."""
@@ -68,7 +70,11 @@ class Commits:
             task = loop.create_task(self._work(name, queue))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return await one.done
+        self.under_way += 1
+        try:
+            return await one.done
+        finally:
+            self.under_way -= 1
 
     async def _work(self, name: int, queue: _Queue) -> None:
         try:
