@@ -16,6 +16,10 @@ from collector.store.results import Parcel, Repeated, store_batches
 
 LANES: Final = 2
 """Transactions at once: one is made ready while the database works on the other. More make smaller groups."""
+ENOUGH_ROWS: Final = 1_000
+"""Waiting rows for which another lane is worth its transaction; fewer join the next group."""
+PATIENCE_SECONDS: Final = 0.05
+"""Then fewer get another lane too: the first may be held up by a lock."""
 LANES_BY_AGENT: Final = 8
 """The same, where a transaction holds one agent's batches."""
 MAX_ROWS: Final = 5_000
@@ -64,17 +68,24 @@ class Commits:
         name = parcel.ledger.agent_id if self._by_agent else 0
         queue = self._queues[name]
         queue.waiting.append(one)
-        if queue.lanes < self._lanes_of_queue:
-            queue.lanes += 1
-            # A task of its own: a request that is given up must not take along the batches of others.
-            task = loop.create_task(self._work(name, queue))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if not queue.lanes or sum(len(other.parcel.rows) for other in queue.waiting) >= ENOUGH_ROWS:
+            self._open_lane(name, queue)
+        elif queue.lanes < self._lanes_of_queue:
+            loop.call_later(PATIENCE_SECONDS, self._open_lane, name, queue)
         self.under_way += 1
         try:
             return await one.done
         finally:
             self.under_way -= 1
+
+    def _open_lane(self, name: int, queue: _Queue) -> None:
+        if not queue.waiting or queue.lanes >= self._lanes_of_queue:
+            return
+        queue.lanes += 1
+        # A task of its own: a request that is given up must not take along the batches of others.
+        task = asyncio.get_running_loop().create_task(self._work(name, queue))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _work(self, name: int, queue: _Queue) -> None:
         try:
@@ -83,8 +94,8 @@ class Commits:
                     await self._store_group(_take(queue.waiting))
         finally:
             queue.lanes -= 1
-            if not queue.lanes and not queue.waiting:
-                self._queues.pop(name, None)
+            if not queue.lanes and self._queues.get(name) is queue:
+                del self._queues[name]
 
     async def _store_group(self, group: list[_Waiting]) -> None:
         try:

@@ -132,6 +132,11 @@ def context_of(request: Request) -> Context:
     return context
 
 
+async def running(request: Request) -> Context:
+    """Return the running collector. FastAPI sends what is not async through a thread, at every request."""
+    return context_of(request)
+
+
 async def calling_agent(request: Request) -> Caller:
     """Return the agent whose credential the request bears; raise Refused. Reads nothing of the body.
 
@@ -201,7 +206,7 @@ def _check(request: Request, scope: Scope, registry: Registry | None) -> None:
     auth.check_scope(request.headers.get("authorization"), scope, keyhole)
 
 
-Running = Annotated[Context, Depends(context_of)]
+Running = Annotated[Context, Depends(running)]
 Calling = Annotated[Caller, Depends(calling_agent)]
 Reading = Depends(may_read)
 Scraping = Depends(may_scrape)
