@@ -73,7 +73,9 @@ def load_settings(
         connections_per_address=_count(environment, "ISOCHRONE_CONNECTIONS_PER_ADDRESS")
         or DEFAULT_CONNECTIONS_PER_ADDRESS,
         max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
-        commit_by_agent=_read("ISOCHRONE_COMMIT_BY_AGENT", environment.get("ISOCHRONE_COMMIT_BY_AGENT", "false"), _truth),
+        commit_by_agent=_read(
+            "ISOCHRONE_COMMIT_BY_AGENT", environment.get("ISOCHRONE_COMMIT_BY_AGENT", "false"), _truth
+        ),
         targets=targets,
     )
 

@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core; `migrations/` builds them, and a test holds the two equal.
 
 Why they look so: results are narrow (dictionary ids, float4 seconds, int2 codes, nothing twice) and have no key, for a
-key costs as much as the row; a batch is refused whole by its row in the ledger `batch`. Seconds are float4: seven digits.
+key costs as much as the row; a batch is refused whole by its row in the ledger `batch`. float4 holds seven digits.
 """
 
 from typing import Final

@@ -33,7 +33,7 @@ _REPORT_VALUES: Final = (
     " %s::float8, %s::float8, %s::bigint, %s::bool)"
 )
 _REPORT: Final = (
-    f"INSERT INTO agent_report AS r ({_REPORT_COLUMNS}, unaccounted, unaccounted_since)"
+    f"INSERT INTO agent_report AS r ({_REPORT_COLUMNS}, unaccounted, unaccounted_since)"  # noqa: S608  literals
     f" SELECT {_REPORT_COLUMNS}, b.left_over, CASE WHEN b.left_over > 0 THEN received_at END"
     f" FROM (VALUES {{rows}}) AS w ({_REPORT_COLUMNS}, refused_results, balances)"
     " CROSS JOIN LATERAL (SELECT CASE WHEN w.balances THEN"

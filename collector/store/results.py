@@ -4,8 +4,8 @@ Behind PgBouncer in transaction mode too: nothing here outlives its transaction.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from datetime import datetime
+from functools import cache
 from typing import Final
 from uuid import UUID
 
@@ -27,7 +27,7 @@ Row = tuple[object, ...]
 _BATCH: Final = "(%s, %s, %s, %s, %s, %s, %s::jsonb)"
 _FIND_BATCH: Final = "SELECT accepted, rejected::text FROM batch WHERE agent_id = %s AND batch_id = %s"
 _COPY: Final = f"COPY result ({', '.join(RESULT_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
-# On the wire a timestamptz is int8 microseconds since 2000, a uuid 16 bytes, an inet 8: sent as such, none is converted.
+# On the wire a timestamptz is int8 microseconds since 2000, a uuid 16 bytes, an inet 8: sent as such, not converted.
 _WIRE_TYPES: Final = {
     DateTime: "int8",
     Uuid: "bytea",
@@ -89,7 +89,9 @@ async def store_batches(engine: AsyncEngine, parcels: Sequence[Parcel]) -> list[
                 await copy_rows(cursor, rows)
                 await mark_dirty(cursor, minutes_of(rows))
             pairs = zip(parcels, found, strict=True)
-            await note_words(cursor, [one.word if repeated is None else one.word.of_repeat() for one, repeated in pairs])
+            await note_words(
+                cursor, [one.word if repeated is None else one.word.of_repeat() for one, repeated in pairs]
+            )
     return found
 
 
@@ -152,7 +154,7 @@ async def _insert(cursor: psycopg.AsyncCursor, ledgers: Sequence[LedgerRow]) -> 
 def _insert_batches(count: int) -> bytes:
     # A conflict waits for the other transaction, so that a repeat is never answered before the first is committed.
     return (
-        "INSERT INTO batch (agent_id, batch_id, boot_id, received_at, accepted, late, rejected)"
+        "INSERT INTO batch (agent_id, batch_id, boot_id, received_at, accepted, late, rejected)"  # noqa: S608  literals
         f" VALUES {', '.join([_BATCH] * count)} ON CONFLICT DO NOTHING RETURNING agent_id, batch_id"
     ).encode()
 

@@ -68,7 +68,7 @@ async def _store(url: str, per_batch: int) -> tuple[float, float]:
         registry = Registry(load_rows(connection))
     agent = registry.rows.agents[0]
     engine = open_engine(url)
-    commits, partitions, runs, dice = Commits(engine), Partitions(), Runs(engine), Random(1)
+    commits, partitions, runs, dice = Commits(engine), Partitions(), Runs(engine), Random(1)  # noqa: S311  no secret
     await partitions.ensure_ahead(engine, datetime.now(UTC).date())
     kinds = [mixed_batch(per_batch, dice) for _ in range(20)]
     disk_before, log_before = _sizes(url)
@@ -79,9 +79,7 @@ async def _store(url: str, per_batch: int) -> tuple[float, float]:
         now = datetime.now(UTC)
         run_id = await runs.number(agent.id, batch.boot_id)
         sender = Sender(agent=agent, run_id=run_id, targets=registry.known_targets(agent.id))
-        plan = plan_batch(
-            Decoded(batch=batch), sender, moments=Moments(came_at=now, received_at=now), late_seconds=300
-        )
+        plan = plan_batch(Decoded(batch=batch), sender, moments=Moments(came_at=now, received_at=now), late_seconds=300)
         receipt = Receipt(agent_id=agent.id, received_at=now, flush_seconds=10)
         await ingest(commits, partitions, plan=plan, ledger=Ledger(batch=batch, receipt=receipt))
     await engine.dispose()

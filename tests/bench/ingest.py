@@ -193,7 +193,7 @@ def rows_of(url: str, count: int) -> Sequence[Row]:
         registry = Registry(load_rows(connection))
     agent = registry.rows.agents[0]
     sender = Sender(agent=agent, run_id=1, targets=registry.known_targets(agent.id))
-    decoded = Decoded(batch=mixed_batch(count, Random(count)))
+    decoded = Decoded(batch=mixed_batch(count, Random(count)))  # noqa: S311  no secret
     now = datetime.now(UTC)
     return plan_batch(decoded, sender, moments=Moments(came_at=now, received_at=now), late_seconds=300).rows
 

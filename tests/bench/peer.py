@@ -1,4 +1,4 @@
-"""The path that most would write: FastAPI, pydantic, SQLAlchemy's insertmanyvalues. A peer for `make bench`, no product.
+"""The path that most would write: FastAPI, pydantic, SQLAlchemy's insertmanyvalues. A peer for `make bench`.
 
 It does less than the collector: no credential, no ledger, no refusal by name, no books, no metrics. Its models check
 types and no bounds.
@@ -38,7 +38,7 @@ CODES = {
 NESTED = ("marks", "components", "pings", "tokens", "server_timing")
 
 
-def model_of(struct: type[msgspec.Struct]) -> Any:  # Any: a class made here
+def model_of(struct: type[msgspec.Struct]) -> Any:  # noqa: ANN401  made at run time
     """Return the pydantic model with the fields of a struct."""
     hints = typing.get_type_hints(struct)
     fields: dict[str, Any] = {}
@@ -48,7 +48,7 @@ def model_of(struct: type[msgspec.Struct]) -> Any:  # Any: a class made here
     return pydantic.create_model(struct.__name__, **fields)
 
 
-def _type_of(hint: Any) -> Any:
+def _type_of(hint: Any) -> Any:  # noqa: ANN401  made at run time
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return model_of(hint) | None
     if isinstance(hint, types.UnionType):
@@ -87,7 +87,9 @@ def create_app(database_url: str) -> FastAPI:
         for result in batch.results:
             age = batch.sent_boottime_seconds - result.started_boottime_seconds
             target = targets[result.endpoint, result.module, None].target
-            rows.append({**_columns(result), **shared, "started_at": now - timedelta(seconds=age), "target_id": target.id})
+            rows.append(
+                {**_columns(result), **shared, "started_at": now - timedelta(seconds=age), "target_id": target.id}
+            )
         async with engine.begin() as connection:
             await connection.execute(insert(schema.result).returning(schema.result.c.seq), rows)
         return {"accepted": len(rows)}
@@ -95,7 +97,7 @@ def create_app(database_url: str) -> FastAPI:
     return app
 
 
-def _columns(result: Any) -> dict[str, object]:
+def _columns(result: Any) -> dict[str, object]:  # noqa: ANN401  made at run time
     row: dict[str, object] = {"started_at_agent": result.started_at, "flags": 0}
     for name, value in result:
         if name in NESTED:

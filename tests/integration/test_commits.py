@@ -1,4 +1,4 @@
-"""Group commit: what comes at once shares a transaction, nobody is answered before it, and nobody falls with another."""
+"""Group commit: what comes at once shares a transaction, nobody is answered before it, nobody falls with another."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ async def crowd(collector: Collector, batches: list[tuple[str, Batch]]) -> list[
 
 async def _all_under_way(collector: Collector, count: int) -> None:
     async with asyncio.timeout(5):
-        while collector.context.commits.under_way < count:
+        while collector.context.commits.under_way < count:  # noqa: ASYNC110  nobody tells of it but this number
             await asyncio.sleep(0.01)
 
 
@@ -75,7 +75,10 @@ async def test_by_agent_no_transaction_holds_two(database_url: str) -> None:
     settings = Settings(database_url=database_url, batches_per_second=QUICK, commit_by_agent=True)
     async with running_collector(database_url, settings=settings) as collector:
         tokens = await fleet(collector)
-        answers = [(await task).json()["accepted"] for task in await crowd(collector, sorted(several(tokens), key=lambda one: tokens.index(one[0])))]
+        answers = [
+            (await task).json()["accepted"]
+            for task in await crowd(collector, sorted(several(tokens), key=lambda one: tokens.index(one[0])))
+        ]
         assert answers == [5] * AGENTS * PER_AGENT
         transactions = collector.rows("SELECT xmin::text, count(DISTINCT agent_id), count(*) FROM batch GROUP BY 1")
         assert {agents for _, agents, _ in transactions} == {1}
