@@ -1,7 +1,8 @@
 """Group commit: batches that come at once share a transaction, and each is answered after its commit.
 
 A lane commits whatever waits when it comes free, so a batch that is alone waits for nobody, and a crowd shares what a
-transaction costs. A batch for which the database refuses a group takes nobody with it: then each is stored by itself.
+transaction costs: five small statements, as dear as some hundred results. A batch for which the database refuses a
+group takes nobody with it: then each is stored by itself.
 """
 
 import asyncio
@@ -18,6 +19,9 @@ LANES: Final = 2
 """Transactions at once: one is made ready while the database works on the other. More make smaller groups."""
 ENOUGH_ROWS: Final = 1_000
 """Waiting rows for which another lane is worth its transaction; fewer join the next group."""
+GATHER_SECONDS: Final = 0.002
+"""How long a crowd of small batches gathers: those that were answered together come again together. Nobody waits alone.
+"""
 PATIENCE_SECONDS: Final = 0.05
 """Then fewer get another lane too: the first may be held up by a lock."""
 LANES_BY_AGENT: Final = 8
@@ -46,6 +50,12 @@ class _Waiting:
 class _Queue:
     waiting: deque[_Waiting] = field(default_factory=deque)
     lanes: int = 0
+    crowded: bool = False
+    """The last group had more than one batch."""
+
+    @property
+    def enough(self) -> bool:
+        return sum(len(one.parcel.rows) for one in self.waiting) >= ENOUGH_ROWS
 
 
 class Commits:
@@ -68,7 +78,7 @@ class Commits:
         name = parcel.ledger.agent_id if self._by_agent else 0
         queue = self._queues[name]
         queue.waiting.append(one)
-        if not queue.lanes or sum(len(other.parcel.rows) for other in queue.waiting) >= ENOUGH_ROWS:
+        if not queue.lanes or queue.enough:
             self._open_lane(name, queue)
         elif queue.lanes < self._lanes_of_queue:
             loop.call_later(PATIENCE_SECONDS, self._open_lane, name, queue)
@@ -91,11 +101,15 @@ class Commits:
         try:
             while queue.waiting:
                 async with self._connections:
-                    await self._store_group(_take(queue.waiting))
+                    if queue.crowded and not queue.enough:
+                        await asyncio.sleep(GATHER_SECONDS)
+                    group = _take(queue.waiting)
+                    queue.crowded = len(group) > 1
+                    await self._store_group(group)
         finally:
             queue.lanes -= 1
-            if not queue.lanes and self._queues.get(name) is queue:
-                del self._queues[name]
+            if not queue.lanes and self._by_agent:
+                self._queues.pop(name, None)
 
     async def _store_group(self, group: list[_Waiting]) -> None:
         try:

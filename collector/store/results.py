@@ -87,11 +87,11 @@ async def store_batches(engine: AsyncEngine, parcels: Sequence[Parcel]) -> list[
             rows = [row for parcel in fresh for row in parcel.rows]
             if rows:
                 await copy_rows(cursor, rows)
-                await mark_dirty(cursor, minutes_of(rows))
-            pairs = zip(parcels, found, strict=True)
-            await note_words(
-                cursor, [one.word if repeated is None else one.word.of_repeat() for one, repeated in pairs]
-            )
+            words = zip((parcel.word for parcel in parcels), found, strict=True)
+            async with driver.pipeline():  # one way to the database and back for what nobody waits for
+                if rows:
+                    await mark_dirty(cursor, minutes_of(rows))
+                await note_words(cursor, [word if repeated is None else word.of_repeat() for word, repeated in words])
     return found
 
 

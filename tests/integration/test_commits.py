@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from uuid import UUID
 
 import httpx
@@ -10,8 +11,11 @@ import psycopg
 import pytest
 
 from collector import admin
+from collector.books import Brought, Receipt, word_of
 from collector.config import Settings
+from collector.errors import DatabaseUnavailable
 from collector.store import engine
+from collector.store.results import LedgerRow, Parcel
 from isochrone.batch import AgentStatus, Batch
 from tests.collecting import QUICK, REGION, Collector, batch_of, inference_result, rtt_result, running_collector
 
@@ -163,3 +167,32 @@ def _refuse(table: str, when: str) -> bytes:
 def _execute(database_url: str, statements: bytes) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(statements)
+
+
+async def test_the_first_deadline_of_a_group_ends_its_transaction(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much time the transaction itself would have: nobody waits any longer, and followers count on it."""
+    async with running_collector(database_url) as collector, held_ledger(collector):
+        monkeypatch.setattr(engine, "ANSWER_SECONDS", 0.3)
+        storing = asyncio.create_task(collector.context.commits.store(empty_parcel()))
+        while not collector.context.commits.under_way:
+            await asyncio.sleep(0)
+        monkeypatch.undo()
+        with pytest.raises(DatabaseUnavailable, match="not stored within"):
+            await storing
+
+
+def empty_parcel() -> Parcel:
+    now = datetime.now(UTC)
+    batch, receipt = batch_of([]), Receipt(agent_id=1, received_at=now, flush_seconds=10)
+    ledger = LedgerRow(
+        agent_id=1,
+        batch_id=batch.batch_id,
+        boot_id=batch.boot_id,
+        received_at=now,
+        accepted=0,
+        late=0,
+        rejected=None,
+    )
+    return Parcel(ledger=ledger, rows=[], word=word_of(batch, Brought(stored=0, refused=0, recorded=0), receipt))
