@@ -176,7 +176,7 @@ async def test_the_first_deadline_of_a_group_ends_its_transaction(
     async with running_collector(database_url) as collector, held_ledger(collector):
         monkeypatch.setattr(engine, "ANSWER_SECONDS", 0.3)
         storing = asyncio.create_task(collector.context.commits.store(empty_parcel()))
-        while not collector.context.commits.under_way:
+        while not collector.context.commits.under_way:  # noqa: ASYNC110  as above
             await asyncio.sleep(0)
         monkeypatch.undo()
         with pytest.raises(DatabaseUnavailable, match="not stored within"):
