@@ -25,11 +25,12 @@ WITHIN: Final = 0.15
 CHUNK: Final = 1_000_000
 _AGO: Final = "(n %% 1440) * interval '1 minute' + %(day)s * interval '1 day'"
 _COLUMNS: Final = ", ".join(
-    f"{name} - {_AGO}" if name in {"started_at", "received_at"} else name for name in RESULT_COLUMNS
+    f"{name} - ({_AGO})" if name in {"started_at", "received_at"} else name for name in RESULT_COLUMNS
 )
 _FILL: Final = (
     f"INSERT INTO result ({', '.join(RESULT_COLUMNS)}) SELECT {_COLUMNS}"  # noqa: S608  literals
-    " FROM generate_series(1, %(times)s) n CROSS JOIN (SELECT * FROM result LIMIT 1000) some"
+    " FROM generate_series(1, %(times)s) n"
+    " CROSS JOIN (SELECT * FROM result WHERE started_at > now() - interval '1 hour' LIMIT 1000) AS sample"
 )
 
 
