@@ -19,6 +19,7 @@ from collector import admin, api, clockcheck, rollout, work
 from collector.api.context import Context
 from collector.api.deadlines import bounded
 from collector.api.readers import Readers
+from collector.commits import Commits
 from collector.config import Settings
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.health import Standing
@@ -31,6 +32,7 @@ from collector.store.clock import database_now
 from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
+from collector.store.runs import Runs
 
 GRACE_SECONDS: Final = 5
 """For requests under way when the collector is told to stop."""
@@ -56,7 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         engine=engine,
         readers=Readers(engine, _replica(settings, engine, metrics)),
+        commits=Commits(engine, by_agent=settings.commit_by_agent),
         partitions=Partitions(),
+        runs=Runs(engine),
         registry=registry,
         metrics=metrics,
         utc_now=lambda: datetime.now(UTC),

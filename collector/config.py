@@ -86,6 +86,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_runs: timedelta = DEFAULT_KEEP_RUNS
     keep_minutes: timedelta = DEFAULT_KEEP_MINUTES
     keep_hours: timedelta = DEFAULT_KEEP_HOURS
+    commit_by_agent: bool = False
+    """Batches of different agents share no transaction: for a Citus, where the agent decides on the shard."""
     targets: Path | None = None
     """The target file, loaded at the start and again on SIGHUP and `POST /-/reload`."""
 
@@ -122,6 +124,9 @@ def load_settings(
         keep_runs=_keep(environment, "ISOCHRONE_KEEP_RUNS", DEFAULT_KEEP_RUNS),
         keep_minutes=_keep(environment, "ISOCHRONE_KEEP_MINUTES", DEFAULT_KEEP_MINUTES),
         keep_hours=_keep(environment, "ISOCHRONE_KEEP_HOURS", DEFAULT_KEEP_HOURS),
+        commit_by_agent=_read(
+            "ISOCHRONE_COMMIT_BY_AGENT", environment.get("ISOCHRONE_COMMIT_BY_AGENT", "false"), _truth
+        ),
         targets=targets,
     )
 
@@ -196,6 +201,12 @@ def _whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) < 2**63:
         raise ValueError("write a whole number above 0")
     return int(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("write true or false")
+    return text == "true"
 
 
 def _positive(text: str) -> float:

@@ -16,6 +16,7 @@ from collector.api.admission import Admission, Buckets
 from collector.api.readers import Readers
 from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
+from collector.commits import Commits
 from collector.config import Settings
 from collector.errors import DatabaseUnavailable, Refused, SchemaBehind
 from collector.health import Health, Standing
@@ -25,6 +26,7 @@ from collector.rollout import Applied
 from collector.store.credentials import confirm_credential
 from collector.store.engine import AsyncEngine, run
 from collector.store.partitions import Partitions
+from collector.store.runs import Runs
 
 MAX_BATCHES_AT_ONCE: Final = 32
 """Each may hold 4 MiB inflated and a connection to the database."""
@@ -73,7 +75,9 @@ class Context:
     settings: Settings
     engine: AsyncEngine
     readers: Readers
+    commits: Commits
     partitions: Partitions
+    runs: Runs
     registry: RegistryCache
     metrics: LiveMetrics
     utc_now: Callable[[], datetime]
@@ -126,6 +130,11 @@ def context_of(request: Request) -> Context:
     """Return the running collector."""
     context: Context = request.app.state.context
     return context
+
+
+async def running(request: Request) -> Context:
+    """Return the running collector. FastAPI sends what is not async through a thread, at every request."""
+    return context_of(request)
 
 
 async def calling_agent(request: Request) -> Caller:
@@ -205,7 +214,7 @@ def _check(request: Request, scope: Scope, registry: Registry | None) -> None:
         auth.check_scope(request.headers.get("authorization"), scope, keyhole)
 
 
-Running = Annotated[Context, Depends(context_of)]
+Running = Annotated[Context, Depends(running)]
 Calling = Annotated[Caller, Depends(calling_agent)]
 Reading = Depends(may_read)
 Scraping = Depends(may_scrape)

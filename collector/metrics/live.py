@@ -72,12 +72,13 @@ class LiveMetrics:
         self.ingest.late.series().add(done.late)
         lag = self.ingest.lag.series()
         for taken in done.plan.taken:
+            age, result = taken.age_seconds, taken.result
             # A result may lie a little ahead of this clock: the sum must only grow all the same.
-            lag.observe(max(0.0, taken.age_seconds))
-            if not taken.late and not taken.result.flags:
+            lag.observe(age if age > 0 else 0.0)
+            if not taken.late and not result.flags:
                 feed = self._feeds.get((agent_id, taken.target_id))
                 if feed is not None:
-                    feed.observe(taken.result)
+                    feed.observe(result)
 
     def expect_refusals(self, kinds: Iterable[str]) -> None:
         """Let the series of every kind of refusal stand at 0."""
