@@ -73,7 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
         reload=lambda confirmed: _reload(settings, engine, registry, confirmed=confirmed),
         check_ready=_readiness(engine),
     )
-    app = FastAPI(title="Isochrone collector", version=version("isochrone"), lifespan=_lifespan, redoc_url=None)
+    app = FastAPI(
+        title="Isochrone collector", version=version("isochrone"), lifespan=_lifespan, docs_url=None, redoc_url=None
+    )
     app.state.context = context
     api.install(app)
     return app

@@ -6,8 +6,10 @@ from collector.api import (
     agent_config,
     agents,
     batches,
+    description,
     endpoints,
     enrolment,
+    exports,
     health,
     metrics,
     page,
@@ -17,7 +19,21 @@ from collector.api import (
     summary,
 )
 
-RESOURCES = (batches, agent_config, enrolment, agents, endpoints, summary, results, health, metrics, reload, page)
+RESOURCES = (
+    batches,
+    agent_config,
+    enrolment,
+    agents,
+    endpoints,
+    summary,
+    results,
+    exports,
+    health,
+    metrics,
+    reload,
+    page,
+    description,
+)
 
 
 def install(app: FastAPI) -> None:
@@ -25,3 +41,4 @@ def install(app: FastAPI) -> None:
     for resource in RESOURCES:
         app.include_router(resource.router)
     problems.install(app)
+    description.install(app)

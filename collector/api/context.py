@@ -37,6 +37,8 @@ MAX_BATCHES_OF_ONE_AGENT: Final = 4
 """Read or worked on at once: an agent has two lanes, and what it still holds open from before a broken connection."""
 MAX_ENROLMENTS_AT_ONCE: Final = 4
 """A fleet that enrols takes so many connections to the database, and no more."""
+MAX_EXPORTS_AT_ONCE: Final = 2
+"""Of the four readings at once: others read meanwhile."""
 ROTATE_HEADER: Final = "Isochrone-Rotate"
 """Stands in answers to an agent of which the operator wants a new credential."""
 TURN_SECONDS: Final = 5.0
@@ -80,6 +82,7 @@ class Context:
     """Takes whether a file that takes most away is confirmed."""
     check_ready: Callable[[], Awaitable[str]]
     """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
+    monotonic: Callable[[], float] = time.monotonic
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
     config_reports: dict[int, dict[str, object]] = field(default_factory=dict)
@@ -96,6 +99,7 @@ class Context:
     """Beyond 90 % of `max_db_bytes`: no batch is taken until there is room again."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
+    exports: Admission = field(default_factory=lambda: Admission(MAX_EXPORTS_AT_ONCE, monotonic=time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)
     admitted: set[str] = field(default_factory=set)
     """Key ids that this process let in and did not see in a snapshot yet."""
