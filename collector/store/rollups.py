@@ -1,0 +1,232 @@
+"""Reading rollups: counts and sketches of a span, merged by step, region, endpoint, model and connection."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, RowMapping, text
+
+from collector.schema import CONNECTIONS, PROBERS
+from collector.stats.sketch import Sketch
+from collector.store import rollupsql
+from collector.store.rolling import read_horizons
+from collector.store.rollupsql import COUNTS, PARTS, PINGS, binned
+from isochrone.outcome import Connection as ConnectionMode
+from isochrone.outcome import Prober
+
+HOUR: Final = timedelta(hours=1)
+MINUTE: Final = timedelta(minutes=1)
+SETTLED: Final = timedelta(minutes=10)
+"""So long after its end an hour is rolled up for certain; before, its minutes are read."""
+
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""Steps are counted from here."""
+_BY: Final = ("at", "agent_region_id", "endpoint_id", "model", "connection", "prober")
+# What is merged on the way has no statistics, and compiling takes longer than running.
+_TUNE: Final = (text("SET LOCAL jit = off"), text("SET LOCAL enable_nestloop = off"))
+_TARGETS: Final = (
+    "SELECT t.id FROM target t JOIN endpoint e ON e.id = t.endpoint_id JOIN module m ON m.id = t.module_id WHERE "
+)
+_TARGET_FILTERS: Final = {"endpoint": "e.name = :endpoint", "model": "t.model = :model", "module": "m.name = :module"}
+_REGIONS: Final = text("SELECT id FROM agent_region WHERE name = :agent_region")
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """From a moment up to another, in whole minutes around them; None: all of it in one."""
+
+    since: datetime
+    until: datetime
+    step: timedelta | None = None
+    """Whole hours are read from hours, all else from minutes."""
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """Names that rows must have; None: any."""
+
+    agent_region: str | None = None
+    endpoint: str | None = None
+    model: str | None = None
+    module: str | None = None
+    connection: ConnectionMode | None = None
+    prober: Prober | None = None
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Which signals (`schema.SIGNALS`) are wanted."""
+
+    quantiles: tuple[str, ...] = ()
+    """Whole sketches."""
+    means: tuple[str, ...] = ()
+    """Without buckets, which costs less: such a sketch has a mean, and no quantiles."""
+
+
+class Merged(msgspec.Struct, frozen=True, kw_only=True):
+    """The probes of one prober from a region to an endpoint's model over one kind of connection, in one step."""
+
+    at: datetime
+    """Start of the step; of the whole span, if there are no steps."""
+    agent_region: str
+    endpoint: str
+    model: str | None
+    connection: str | None
+    """What happened, or was planned where the probe failed before; None for sites."""
+    prober: str
+    probes: int
+    failures: int
+    spoiled: int
+    """Successes that a flag keeps out of `signals`."""
+    sent: int | None
+    lost: int | None
+    """Round trips of `rtt` probes; None: there were none."""
+    signals: dict[str, Sketch]
+    """Those asked for that have a value."""
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A part of a span that one level answers."""
+
+    level: str
+    since: datetime
+    until: datetime
+
+
+def pieces(span: Span, *, settled: datetime, minutes_since: datetime | None) -> list[Piece]:
+    """Return what answers a span: hours where they are whole and settled, minutes at its ends.
+
+    Where minutes are gone (`minutes_since`), whole hours stand for the ends too.
+    """
+    since, until = _floor(span.since, MINUTE), _ceil(span.until, MINUTE)
+    if span.step is not None and span.step % HOUR:
+        return [Piece("minute", since, until)]
+    gone = minutes_since is not None and since < minutes_since
+    first = _floor(since, HOUR) if gone else _ceil(since, HOUR)
+    last = min(_floor(until, HOUR), _floor(settled, HOUR))
+    if minutes_since is not None and last < minutes_since:
+        last = _ceil(min(until, minutes_since), HOUR)
+    if first >= last:
+        return [Piece("minute", since, until)]
+    parts = (Piece("minute", since, first), Piece("hour", first, last), Piece("minute", last, until))
+    return [one for one in parts if one.since < one.until]
+
+
+def read_merged(connection: Connection, span: Span, *, filters: Filters, asked: Asked, now: datetime) -> list[Merged]:
+    """Return what the rollups hold of a span, in order of step and names. A name that nobody has: nothing."""
+    minutes_since = read_horizons(connection).minute
+    parts = pieces(span, settled=now - SETTLED, minutes_since=minutes_since)
+    parameters: dict[str, object] = {"step": span.step, "since": parts[0].since}
+    parameters |= _identify(connection, filters)
+    if [] in parameters.values():
+        return []
+    for setting in _TUNE:
+        connection.execute(setting)
+    sources = [_source(number, piece, parameters) for number, piece in enumerate(parts)]
+    at = "CAST(:since AS timestamptz)" if span.step is None else binned("CAST(:step AS interval)", "r.bucket")
+    statement = _statement(" UNION ALL ".join(sources), at=at, where=_where(filters, parameters), asked=asked)
+    return [_merged(row, asked) for row in connection.execute(text(statement), parameters).mappings()]
+
+
+def _identify(connection: Connection, filters: Filters) -> dict[str, object]:
+    """Return the ids behind names: an index is found by them."""
+    found: dict[str, object] = {}
+    if filters.agent_region is not None:
+        found["regions"] = list(connection.execute(_REGIONS, {"agent_region": filters.agent_region}).scalars())
+    named = {name: value for name in _TARGET_FILTERS if (value := getattr(filters, name)) is not None}
+    if named:
+        where = " AND ".join(_TARGET_FILTERS[name] for name in named)
+        found["targets"] = list(connection.execute(text(_TARGETS + where), named).scalars())
+    return found
+
+
+def _source(number: int, piece: Piece, parameters: dict[str, object]) -> str:
+    """Return SQL for the rows of a piece, and add what it needs to `parameters`."""
+    parameters |= {f"since_{number}": piece.since, f"until_{number}": piece.until}
+    where = [f"bucket >= :since_{number}", f"bucket < :until_{number}"]
+    if "regions" in parameters:
+        where.append("agent_region_id = ANY(:regions)")
+    if "targets" in parameters:
+        where.append("target_id = ANY(:targets)")
+    if "regions" in parameters and "targets" in parameters:
+        # Every bucket by name: so the index leads to each row, where a range would read those of all series.
+        length = HOUR if piece.level == "hour" else MINUTE
+        parameters[f"buckets_{number}"] = [
+            piece.since + n * length for n in range((piece.until - piece.since) // length)
+        ]
+        where.append(f"bucket = ANY(:buckets_{number})")
+    return f"SELECT * FROM rollup_{piece.level} WHERE {' AND '.join(where)}"
+
+
+def _where(filters: Filters, parameters: dict[str, object]) -> str:
+    where = ["true"]
+    if filters.connection is not None:
+        parameters["connection"] = CONNECTIONS.index(filters.connection) + 1
+        where.append("coalesce(nullif(r.connection, 0), t.connection) = :connection")
+    if filters.prober is not None:
+        parameters["prober"] = PROBERS.index(filters.prober) + 1
+        where.append("r.prober = :prober")
+    return " AND ".join(where)
+
+
+def _statement(source: str, *, at: str, where: str, asked: Asked) -> str:
+    signals = (*asked.quantiles, *asked.means)
+    columns = [f"r.{name}_{part}" for name in signals for part in (PARTS if name in asked.quantiles else PARTS[:4])]
+    picked = (
+        f"SELECT {at} AS at, r.agent_region_id, t.endpoint_id, t.model,"
+        " coalesce(nullif(r.connection, 0), t.connection, 0) AS connection, r.prober,"
+        f" {', '.join(f'r.{name}' for name in (*COUNTS, *PINGS))}{''.join(', ' + column for column in columns)}"
+        f" FROM ({source}) AS r JOIN target t ON t.id = r.target_id WHERE {where}"
+    )
+    tables = f"picked AS MATERIALIZED ({picked}), totals AS ({rollupsql.merged_totals(_BY, signals)})"
+    arrays = joined = ""
+    if asked.quantiles:
+        tables += (
+            f", spread AS ({rollupsql.merged_spread(_BY, asked.quantiles)})"
+            f", sketches AS ({rollupsql.sketches(_BY, asked.quantiles)})"
+        )
+        arrays = "".join(f", s.{name}_{part}" for name in asked.quantiles for part in PARTS[4:])
+        joined = f" LEFT JOIN sketches AS s USING ({', '.join(_BY)})"
+    return (
+        f"WITH {tables} SELECT totals.*{arrays}, g.name AS agent_region_name, e.name AS endpoint_name"
+        f" FROM totals{joined}"
+        " JOIN agent_region g ON g.id = agent_region_id JOIN endpoint e ON e.id = endpoint_id"
+        " ORDER BY at, agent_region_name, endpoint_name, totals.model, connection, prober"
+    )
+
+
+def _merged(row: RowMapping, asked: Asked) -> Merged:
+    code = row["connection"]
+    found = {name: _sketch(row, name, whole=name in asked.quantiles) for name in (*asked.quantiles, *asked.means)}
+    return Merged(
+        at=row["at"],
+        agent_region=row["agent_region_name"],
+        endpoint=row["endpoint_name"],
+        model=row["model"] or None,
+        connection=CONNECTIONS[code - 1].value if code else None,
+        prober=PROBERS[row["prober"] - 1].value,
+        probes=row["probes"],
+        failures=row["failures"],
+        spoiled=row["spoiled"],
+        sent=row["pings_sent"],
+        lost=row["pings_lost"],
+        signals={name: sketch for name, sketch in found.items() if sketch is not None},
+    )
+
+
+def _sketch(row: RowMapping, name: str, *, whole: bool) -> Sketch | None:
+    if row[f"{name}_min"] is None:
+        return None
+    return Sketch(
+        count=row[f"{name}_count"],
+        sum=row[f"{name}_sum"],
+        lowest=row[f"{name}_min"],
+        highest=row[f"{name}_max"],
+        buckets=tuple(row[f"{name}_buckets"]) if whole else (),
+        counts=tuple(row[f"{name}_counts"]) if whole else (),
+    )
+
+
+def _floor(moment: datetime, length: timedelta) -> datetime:
+    return _EPOCH + (moment - _EPOCH) // length * length
+
+
+def _ceil(moment: datetime, length: timedelta) -> datetime:
+    return _EPOCH - ((_EPOCH - moment) // length) * length
