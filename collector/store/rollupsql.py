@@ -136,7 +136,9 @@ def _chosen(column: str) -> str:
 
 
 def _total_of_values(name: str) -> str:
-    exact = f"sum((least({name}::float8, {_MOST:g}) * {_UNITS})::int8)::float8 / {_UNITS}"
+    # least() leaves out what is NULL, and would make the bound of it.
+    present = f"FILTER (WHERE {name} IS NOT NULL)"
+    exact = f"sum((least({name}::float8, {_MOST:g}) * {_UNITS})::int8) {present}::float8 / {_UNITS}"
     return (
         f"CASE WHEN count({name}) > 1 THEN count({name})::int END AS {name}_count,"
         f" CASE WHEN count({name}) > 1 THEN {exact} END AS {name}_sum,"
