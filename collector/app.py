@@ -144,6 +144,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await _tell_readiness(context)
     async with jobs.running(_jobs(context)):
         yield
+    context.summaries.forget()
     with suppress(DatabaseUnavailable):
         await _write_reports(context)
     await context.engine.dispose()

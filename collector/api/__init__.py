@@ -16,6 +16,7 @@ from collector.api import (
     problems,
     reload,
     results,
+    series,
     summary,
 )
 
@@ -26,6 +27,7 @@ RESOURCES = (
     agents,
     endpoints,
     summary,
+    series,
     results,
     exports,
     health,

@@ -12,11 +12,11 @@ import msgspec
 
 from collector.api.agents import Fleet
 from collector.api.results import Page
+from collector.api.series import SeriesAnswer
 from collector.api.summary import Summary
 from collector.identity import Enrolled, Enrolment, NewKey
 from collector.rollout import Applied
 from isochrone.batch import MEDIA_TYPE, Ack, Batch
-from isochrone.config import AgentConfig
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,9 +53,7 @@ CALLS: Final[Mapping[str, Call]] = {
             *("too_fast", "too_many_failures", "busy", "full", *_DOWN),
         ),
     ),
-    "GET /v1/agent/config": Call(
-        who="agent", answer=AgentConfig, problems=(*_AGENT, "busy"), more={304: "Unchanged: without a body"}
-    ),
+    "GET /v1/agent/config": Call(who="agent", problems=(*_AGENT, "busy"), more={304: "Unchanged: without a body"}),
     "POST /v1/agents/enroll": Call(
         who="join token",
         request=Enrolment,
@@ -69,6 +67,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "GET /v1/agents": Call(who="reader", answer=Fleet, problems=_READ),
     "GET /v1/endpoints": Call(who="reader", problems=("unauthorized", *_DOWN)),
     "GET /v1/summary": Call(who="reader", answer=Summary, problems=_READ),
+    "GET /v1/series": Call(who="reader", answer=SeriesAnswer, problems=_NAMED),
     "GET /v1/results": Call(who="reader", answer=Page, problems=_NAMED),
     "GET /v1/export": Call(who="reader", media_type="text/csv", problems=_NAMED),
     "GET /healthz": Call(who="anybody", problems=()),

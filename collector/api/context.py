@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 
 from collector import auth
 from collector.api.admission import Admission, Buckets
+from collector.api.kept import Kept
 from collector.api.readers import Readers
 from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
@@ -100,6 +101,7 @@ class Context:
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
     exports: Admission = field(default_factory=lambda: Admission(MAX_EXPORTS_AT_ONCE, monotonic=time.monotonic))
+    summaries: Kept = field(default_factory=lambda: Kept(time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)
     admitted: set[str] = field(default_factory=set)
     """Key ids that this process let in and did not see in a snapshot yet."""
