@@ -182,7 +182,7 @@ def _duration(place: str, text: str, bounds: Bounds) -> float:
 
 async def only_known_parameters(request: Request) -> None:
     """Raise Refused for a parameter that the route does not know: misspelt, it would give all for a part."""
-    known = _parameters(request.scope["route"].dependant)  # codespell:ignore dependant
+    known = parameters(request.scope["route"].dependant)  # codespell:ignore dependant
     for name in request.query_params:
         if name not in known:
             raise Refused(
@@ -190,9 +190,10 @@ async def only_known_parameters(request: Request) -> None:
             )
 
 
-def _parameters(needs: Any) -> set[str]:  # noqa: ANN401  FastAPI's own tree of what a route depends on
+def parameters(needs: Any) -> set[str]:  # noqa: ANN401  FastAPI's own tree of what a route depends on
+    """Return the names that the query of a route may have."""
     own = {parameter.alias for parameter in needs.query_params}
-    return own.union(*(_parameters(one) for one in needs.dependencies))
+    return own.union(*(parameters(one) for one in needs.dependencies))
 
 
 OnlyKnown = Depends(only_known_parameters)

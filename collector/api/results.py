@@ -1,7 +1,7 @@
 """GET /v1/results: single results, newest first, or onward from a place for those who follow."""
 
 from datetime import UTC, datetime, time, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -30,7 +30,8 @@ PlaceText = Annotated[str | None, Query(max_length=120)]
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """The answer."""
 
-    results: list[dict[str, object]]
+    results: list[dict[str, Any]]
+    """Any: fields of every kind, by the names of the wire."""
     next_before: str | None
     """None: there is nothing older, or the page goes onward."""
     next_after: str

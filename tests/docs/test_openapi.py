@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: every call with true examples of what is sent, answered and refused; no network needed."""
+"""`/openapi.json` and `/docs`: every call with true examples of what is sent, answered and refused, offline."""
 
 import re
 from importlib.resources import files
@@ -11,7 +11,7 @@ from collector.api.calls import CALLS, examples
 from collector.api.problems import PROBLEMS
 from collector.app import create_app
 from collector.config import Settings
-from isochrone.config import decode_config
+from isochrone.config import decode_agent_config
 from tests.docs.test_http_reference import app_routes, table, words
 
 NOT_TOLD = {"GET /", "GET /docs", "GET /openapi.json"}
@@ -61,7 +61,7 @@ def test_the_examples_are_what_the_collector_reads_and_writes(name: str) -> None
 
 def test_the_example_of_a_configuration_is_one() -> None:
     told = examples()["GET /v1/agent/config"]["answer"]
-    assert decode_config(msgspec.json.encode(told)).targets[0].endpoint == told["targets"][0]["endpoint"]
+    assert decode_agent_config(msgspec.json.encode(told)).targets[0].endpoint == told["targets"][0]["endpoint"]
 
 
 def test_the_rows_of_examples_have_every_field_of_the_reference() -> None:
