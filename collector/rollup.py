@@ -24,7 +24,7 @@ HOURS_AT_ONCE: Final = 200
 """Hours of one region each, of one transaction."""
 TURNS: Final = 20
 """Transactions of one pass, of minutes and of hours each: the next pass goes on."""
-REST: Final = Rest(over=timedelta(seconds=60), open=timedelta(seconds=300))
+REST: Final = Rest(over=timedelta(seconds=60), open=timedelta(seconds=900))
 ANSWER_SECONDS: Final = 120.0
 LOCK_SECONDS: Final = 0.1
 """How long a rebuild waits before it asks for the lock again."""

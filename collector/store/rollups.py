@@ -1,16 +1,18 @@
 """Reading rollups: counts and sketches of a span, merged by step, region, endpoint, model and connection."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, text
 
 from collector.schema import CONNECTIONS, PROBERS
-from collector.stats.sketch import Sketch
+from collector.stats.sketch import Sketch, merge
 from collector.store import rollupsql
 from collector.store.rolling import read_horizons
-from collector.store.rollupsql import COUNTS, PARTS, PINGS, binned
+from collector.store.rollupsql import COUNTS, PACKED, PARTS, PINGS, UNPACKED, binned
 from isochrone.outcome import Connection as ConnectionMode
 from isochrone.outcome import Prober
 
@@ -21,9 +23,10 @@ SETTLED: Final = timedelta(minutes=10)
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Steps are counted from here."""
-_BY: Final = ("at", "agent_region_id", "endpoint_id", "model", "connection", "prober")
 # What is merged on the way has no statistics, and compiling takes longer than running.
-_TUNE: Final = (text("SET LOCAL jit = off"), text("SET LOCAL enable_nestloop = off"))
+_TUNE: Final = tuple(
+    text(f"SET LOCAL {setting}") for setting in ("jit = off", "enable_nestloop = off", "work_mem = '32MB'")
+)
 _TARGETS: Final = (
     "SELECT t.id FROM target t JOIN endpoint e ON e.id = t.endpoint_id JOIN module m ON m.id = t.module_id WHERE "
 )
@@ -120,9 +123,11 @@ def read_merged(connection: Connection, span: Span, *, filters: Filters, asked: 
     for setting in _TUNE:
         connection.execute(setting)
     sources = [_source(number, piece, parameters) for number, piece in enumerate(parts)]
-    at = "CAST(:since AS timestamptz)" if span.step is None else binned("CAST(:step AS interval)", "r.bucket")
-    statement = _statement(" UNION ALL ".join(sources), at=at, where=_where(filters, parameters), asked=asked)
-    return [_merged(row, asked) for row in connection.execute(text(statement), parameters).mappings()]
+    at = "CAST(:since AS timestamptz)" if span.step is None else binned("CAST(:step AS interval)", "bucket")
+    statement = text(_statement(" UNION ALL ".join(sources), at=at, asked=asked))
+    rows = [_merged(row, asked) for row in connection.execute(statement, parameters).mappings()]
+    wanted = filters.connection
+    return _together([row for row in rows if wanted is None or row.connection == wanted.value])
 
 
 def _identify(connection: Connection, filters: Filters) -> dict[str, object]:
@@ -130,6 +135,8 @@ def _identify(connection: Connection, filters: Filters) -> dict[str, object]:
     found: dict[str, object] = {}
     if filters.agent_region is not None:
         found["regions"] = list(connection.execute(_REGIONS, {"agent_region": filters.agent_region}).scalars())
+    if filters.prober is not None:
+        found["prober"] = PROBERS.index(filters.prober) + 1
     named = {name: value for name in _TARGET_FILTERS if (value := getattr(filters, name)) is not None}
     if named:
         where = " AND ".join(_TARGET_FILTERS[name] for name in named)
@@ -145,6 +152,8 @@ def _source(number: int, piece: Piece, parameters: dict[str, object]) -> str:
         where.append("agent_region_id = ANY(:regions)")
     if "targets" in parameters:
         where.append("target_id = ANY(:targets)")
+    if "prober" in parameters:
+        where.append("prober = :prober")
     if "regions" in parameters and "targets" in parameters:
         # Every bucket by name: so the index leads to each row, where a range would read those of all series.
         length = HOUR if piece.level == "hour" else MINUTE
@@ -155,40 +164,27 @@ def _source(number: int, piece: Piece, parameters: dict[str, object]) -> str:
     return f"SELECT * FROM rollup_{piece.level} WHERE {' AND '.join(where)}"
 
 
-def _where(filters: Filters, parameters: dict[str, object]) -> str:
-    where = ["true"]
-    if filters.connection is not None:
-        parameters["connection"] = CONNECTIONS.index(filters.connection) + 1
-        where.append("coalesce(nullif(r.connection, 0), t.connection) = :connection")
-    if filters.prober is not None:
-        parameters["prober"] = PROBERS.index(filters.prober) + 1
-        where.append("r.prober = :prober")
-    return " AND ".join(where)
-
-
-def _statement(source: str, *, at: str, where: str, asked: Asked) -> str:
+def _statement(source: str, *, at: str, asked: Asked) -> str:
     signals = (*asked.quantiles, *asked.means)
-    columns = [f"r.{name}_{part}" for name in signals for part in (PARTS if name in asked.quantiles else PARTS[:4])]
+    columns = [f"{name}_{part}" for name in signals for part in (PARTS if name in asked.quantiles else PARTS[:4])]
     picked = (
-        f"SELECT {at} AS at, r.agent_region_id, t.endpoint_id, t.model,"
-        " coalesce(nullif(r.connection, 0), t.connection, 0) AS connection, r.prober,"
-        f" {', '.join(f'r.{name}' for name in (*COUNTS, *PINGS))}{''.join(', ' + column for column in columns)}"
-        f" FROM ({source}) AS r JOIN target t ON t.id = r.target_id WHERE {where}"
+        f"SELECT {at} AS bucket, {PACKED} AS place, {', '.join(('prober', *COUNTS, *PINGS, *columns))} FROM ({source})"
     )
-    tables = f"picked AS MATERIALIZED ({picked}), totals AS ({rollupsql.merged_totals(_BY, signals)})"
+    tables = f"picked AS MATERIALIZED ({picked} AS r), totals AS ({rollupsql.merged_totals(signals)})"
     arrays = joined = ""
     if asked.quantiles:
         tables += (
-            f", spread AS ({rollupsql.merged_spread(_BY, asked.quantiles)})"
-            f", sketches AS ({rollupsql.sketches(_BY, asked.quantiles)})"
+            f", spread AS ({rollupsql.merged_spread(asked.quantiles)})"
+            f", sketches AS ({rollupsql.sketches(asked.quantiles)})"
         )
         arrays = "".join(f", s.{name}_{part}" for name in asked.quantiles for part in PARTS[4:])
-        joined = f" LEFT JOIN sketches AS s USING ({', '.join(_BY)})"
+        joined = " LEFT JOIN sketches AS s USING (bucket, place)"
     return (
-        f"WITH {tables} SELECT totals.*{arrays}, g.name AS agent_region_name, e.name AS endpoint_name"
-        f" FROM totals{joined}"
-        " JOIN agent_region g ON g.id = agent_region_id JOIN endpoint e ON e.id = endpoint_id"
-        " ORDER BY at, agent_region_name, endpoint_name, totals.model, connection, prober"
+        f"WITH {tables} SELECT t.*{arrays}, g.name AS agent_region, e.name AS endpoint, p.model AS target_model,"
+        f" coalesce(nullif({UNPACKED['connection']}, 0), p.connection) AS connection"
+        f" FROM totals AS t{joined} JOIN agent_region g ON g.id = {UNPACKED['agent_region_id']}"
+        f" JOIN target p ON p.id = {UNPACKED['target_id']} JOIN endpoint e ON e.id = p.endpoint_id"
+        " ORDER BY bucket, agent_region, endpoint, target_model, connection NULLS FIRST, t.prober"
     )
 
 
@@ -196,11 +192,11 @@ def _merged(row: RowMapping, asked: Asked) -> Merged:
     code = row["connection"]
     found = {name: _sketch(row, name, whole=name in asked.quantiles) for name in (*asked.quantiles, *asked.means)}
     return Merged(
-        at=row["at"],
-        agent_region=row["agent_region_name"],
-        endpoint=row["endpoint_name"],
-        model=row["model"] or None,
-        connection=CONNECTIONS[code - 1].value if code else None,
+        at=row["bucket"],
+        agent_region=row["agent_region"],
+        endpoint=row["endpoint"],
+        model=row["target_model"] or None,
+        connection=None if code is None else CONNECTIONS[code - 1].value,
         prober=PROBERS[row["prober"] - 1].value,
         probes=row["probes"],
         failures=row["failures"],
@@ -211,16 +207,48 @@ def _merged(row: RowMapping, asked: Asked) -> Merged:
     )
 
 
+def _together(rows: list[Merged]) -> list[Merged]:
+    """Return the rows with those of one name as one: of several modules, or of probes that failed before connecting."""
+    return [_one(list(group)) for _, group in groupby(rows, key=_name)]
+
+
+def _name(row: Merged) -> tuple[object, ...]:
+    return row.at, row.agent_region, row.endpoint, row.model, row.connection, row.prober
+
+
+def _one(group: list[Merged]) -> Merged:
+    first, *others = group
+    if not others:
+        return first
+    names = dict.fromkeys(name for row in group for name in row.signals)
+    merged = {name: merge(row.signals.get(name) for row in group) for name in names}
+    return msgspec.structs.replace(
+        first,
+        probes=sum(row.probes for row in group),
+        failures=sum(row.failures for row in group),
+        spoiled=sum(row.spoiled for row in group),
+        sent=_sum(row.sent for row in group),
+        lost=_sum(row.lost for row in group),
+        signals={name: sketch for name, sketch in merged.items() if sketch is not None},
+    )
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None
+
+
 def _sketch(row: RowMapping, name: str, *, whole: bool) -> Sketch | None:
     if row[f"{name}_min"] is None:
         return None
+    pairs = sorted(zip(row[f"{name}_buckets"], row[f"{name}_counts"], strict=True)) if whole else []
     return Sketch(
         count=row[f"{name}_count"],
         sum=row[f"{name}_sum"],
         lowest=row[f"{name}_min"],
         highest=row[f"{name}_max"],
-        buckets=tuple(row[f"{name}_buckets"]) if whole else (),
-        counts=tuple(row[f"{name}_counts"]) if whole else (),
+        buckets=tuple(bucket for bucket, _ in pairs),
+        counts=tuple(count for _, count in pairs),
     )
 
 
