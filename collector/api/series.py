@@ -1,5 +1,6 @@
 """GET /v1/series: one signal over time, or by the hour of the day, from the rollups."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -10,12 +11,13 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from collector.api.asking import AskedSpan, Bounds, Duration, OnlyKnown, SeriesFilters, Span
-from collector.api.context import Context, Reading, Running
+from collector.api.context import Reading, Running
 from collector.errors import Refused
 from collector.registry import Registry
 from collector.schema import SIGNALS
 from collector.stats.sketch import Sketch, merge, quantile
 from collector.store import rollups
+from collector.store.engine import Connection as DatabaseConnection
 from collector.store.rolling import read_horizons
 from collector.store.rollups import Merged, read_merged
 from collector.store.summary import significant
@@ -31,9 +33,10 @@ PLENTY: Final = 500
 """Points of a series that a step is chosen for when none is given."""
 MAX_POINTS: Final = 2_000
 """Of a series: a day by minutes, and five years by days."""
-MAX_VALUES: Final = 100_000
-"""Points of all series of one answer."""
+MAX_VALUES: Final = 20_000
+"""Steps of all series of one answer: making them takes the process some 0.3 s."""
 LONGEST_SECONDS: Final = 5 * 366 * 86_400.0
+LONGEST_BASELINE_SECONDS: Final = 92 * 86_400.0
 DAY_SECONDS: Final = 86_400.0
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Steps are counted from here, as those of the rollups."""
@@ -95,17 +98,27 @@ class SeriesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     series: list[Series]
 
 
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of the rollups."""
+
+    span: Span
+    step: str | None
+    by: By
+    filters: dict[str, str]
+    asked: rollups.Asked
+    now: datetime
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to read."""
 
     span: Span
     step_seconds: int
-    by: By
 
     @property
     def points(self) -> int:
-        """Points of a series, at most."""
-        return 24 if self.by is By.HOUR_OF_DAY else -int(-self.span.seconds // self.step_seconds)
+        """Steps that are read of a series, at most."""
+        return -int(-self.span.seconds // self.step_seconds)
 
 
 @router.get("/v1/series")
@@ -125,19 +138,18 @@ async def get_series(  # noqa: PLR0913  FastAPI reads the query from the paramet
     A step is whole minutes, hours or days of UTC; without one it is chosen so that a series has at most 500 points.
     With `by=hour_of_day` all days of the span (default: seven) are laid upon each other.
     """
+    now = context.utc_now()
     known = await filters.known()
     if prober is not None:
         known["prober"] = prober.value
-    plan = await _plan(context, asked.span(context.utc_now(), _bounds(by)), step=step, by=by)
-    _check_size(plan, await context.registry.get(), known)
     wanted = list(dict.fromkeys(statistic or [Statistic.P50, Statistic.P95]))
-    merged = await context.readers.read(
-        read_merged,
-        rollups.Span(since=plan.span.since, until=plan.span.until, step=timedelta(seconds=plan.step_seconds)),
-        filters=msgspec.convert(known, rollups.Filters),
-        asked=_asked(signal, wanted),
-        now=context.utc_now(),
+    question = Question(
+        span=asked.span(now, _bounds(by)), step=step, by=by, filters=known, asked=_asked(signal, wanted), now=now
     )
+    registry = await context.registry.get()
+    plan, merged = await context.readers.read(_read, question, registry)
+    # In a thread: batches come in meanwhile.
+    series = await asyncio.to_thread(make_series, merged, signal, statistics=wanted, by=by)
     answer = SeriesAnswer(
         signal=signal,
         since=plan.span.since,
@@ -145,7 +157,7 @@ async def get_series(  # noqa: PLR0913  FastAPI reads the query from the paramet
         step_seconds=plan.step_seconds,
         by=by,
         level="hour" if plan.step_seconds % HOUR_SECONDS == 0 else "minute",
-        series=make_series(merged, signal, statistics=wanted, by=by),
+        series=series,
     )
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
@@ -231,25 +243,43 @@ def _sortable(one: Merged) -> tuple[str, str, str, str, str]:
 
 
 def _bounds(by: By) -> Bounds:
-    days = 7 if by is By.HOUR_OF_DAY else 1
-    return Bounds(default_seconds=days * DAY_SECONDS, longest_seconds=LONGEST_SECONDS)
+    if by is By.HOUR_OF_DAY:
+        return Bounds(default_seconds=7 * DAY_SECONDS, longest_seconds=LONGEST_BASELINE_SECONDS)
+    return Bounds(default_seconds=DAY_SECONDS, longest_seconds=LONGEST_SECONDS)
 
 
-async def _plan(context: Context, span: Span, *, step: str | None, by: By) -> Plan:
-    """Return what to read, from a whole step on; raise Refused with the steps that are allowed."""
-    if by is By.HOUR_OF_DAY and step is not None:
+def _read(connection: DatabaseConnection, question: Question, registry: Registry) -> tuple[Plan, list[Merged]]:
+    """Choose what to read and read it, in one transaction; raise Refused."""
+    plan = make_plan(question, minutes_since=read_horizons(connection).minute)
+    _check_size(plan, registry, question.filters)
+    merged = read_merged(
+        connection,
+        rollups.Span(since=plan.span.since, until=plan.span.until, step=timedelta(seconds=plan.step_seconds)),
+        filters=msgspec.convert(question.filters, rollups.Filters),
+        asked=question.asked,
+        now=question.now,
+    )
+    return plan, merged
+
+
+def make_plan(question: Question, *, minutes_since: datetime | None) -> Plan:
+    """Return what to read, from a whole step on; raise Refused with the steps that are allowed. Pure.
+
+    `minutes_since`: before it hours alone are kept; None: minutes are kept from the beginning.
+    """
+    span, by = question.span, question.by
+    if by is By.HOUR_OF_DAY and question.step is not None:
         raise Refused("invalid", "step: by=hour_of_day has hours; leave it out")
-    horizons = await context.readers.read(read_horizons)
-    gone = horizons.minute is not None and span.since < horizons.minute
+    gone = minutes_since is not None and span.since < minutes_since
     allowed = [one for one in STEPS if (one >= HOUR_SECONDS or not gone) and span.seconds / one <= MAX_POINTS]
     if by is By.HOUR_OF_DAY:
         chosen = HOUR_SECONDS
-    elif step is None:
+    elif question.step is None:
         chosen = next((one for one in allowed if span.seconds / one <= PLENTY), allowed[-1])
     else:
-        chosen = _step_of(step, allowed)
+        chosen = _step_of(question.step, allowed)
     since = EPOCH + (span.since - EPOCH) // timedelta(seconds=chosen) * timedelta(seconds=chosen)
-    return Plan(span=Span(since=since, until=span.until), step_seconds=chosen, by=by)
+    return Plan(span=Span(since=since, until=span.until), step_seconds=chosen)
 
 
 def _step_of(text: str, allowed: Sequence[int]) -> int:

@@ -1,5 +1,6 @@
 """GET /v1/summary: from each region to each endpoint, what users wait and where it goes."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Final
@@ -114,7 +115,8 @@ async def summarise(context: Context, seconds: float) -> Summary:
     else:
         streams, trips = await read(summarise_rollups, since=since, until=until, ahead=AHEAD)
     expected = expected_probes(registry.planned(since=since, until=until))
-    rows = make_rows(streams, trips, registry, expected=expected)
+    # In a thread: batches come in meanwhile.
+    rows = await asyncio.to_thread(make_rows, streams, trips, registry, expected=expected)
     return Summary(window_seconds=seconds, as_of=until, rows=rows)
 
 

@@ -115,7 +115,8 @@ def _fill_day(connection: psycopg.Connection, since: datetime, count: int, *, fi
     names = [name for name in RESULT_COLUMNS if name in _VALUES]
     values = ", ".join(_VALUES[name] for name in names)
     statement = (
-        f"INSERT INTO result ({', '.join(names)}) SELECT {values} FROM ("  # noqa: S608  literals of this file
+        f"INSERT INTO result ({', '.join(names)})"  # noqa: S608  literals of this file
+        f" SELECT {values} FROM ("
         " SELECT i, %(since)s + (i - %(first)s::int8) * %(step)s::interval AS at, a.id AS agent, a.agent_region_id AS region,"
         " t.id AS target, t.connection IS NOT NULL AS streams,"
         " (0.3 * exp(random() + random() + random() - 1.5))::real AS x"

@@ -11,6 +11,7 @@ from collector.api import asking, enrolment, exports
 from collector.api.context import ROTATE_HEADER
 from collector.api.problems import PROBLEMS
 from collector.api.series import (
+    LONGEST_BASELINE_SECONDS,
     LONGEST_SECONDS,
     MAX_POINTS,
     MAX_VALUES,
@@ -128,9 +129,10 @@ def test_the_signals_statistics_and_fields_of_series_stand_in_the_reference_and_
     assert set(words("GET /v1/series")) == set(SeriesAnswer.__struct_fields__) | parameters
     assert all(f"`{word}`" in said for word in (*Signal, *Statistic, *By, *fields, *map(format_duration, STEPS)))
     assert f"at most {MAX_POINTS:,} points" in said
-    assert f"more than {MAX_VALUES:,} values" in said
+    assert f"more than {MAX_VALUES:,} steps" in said
     assert f"at most {PLENTY} points" in said
-    assert f"at most {LONGEST_SECONDS / 86_400:g} days" in said
+    longest = (LONGEST_SECONDS / 86_400, LONGEST_BASELINE_SECONDS / 86_400)
+    assert "at most {:g} days apart, {:g} by hour of day".format(*longest) in said
 
 
 def test_the_bounds_of_exports_stand_in_the_reference() -> None:

@@ -132,6 +132,7 @@ REFUSED = (
     ({"signal": "ttft", "window": "30d", "step": "1m"}, "this span has: 1h, 6h, 1d"),
     ({"signal": "ttft", "window": "2000d"}, "between 1s and 1830d"),
     ({"signal": "ttft", "by": "weekday"}, "hour_of_day"),
+    ({"signal": "ttft", "by": "hour_of_day", "window": "93d"}, "between 1s and 92d"),
     ({"signal": "ttft", "by": "hour_of_day", "step": "1h"}, "leave it out"),
     ({"signal": "ttft", "agent_region": "mars"}, "there is eu-central"),
     ({"signal": "ttft", "outcome": "ok"}, "there is no parameter 'outcome'"),
