@@ -117,8 +117,8 @@ def _fill_day(connection: psycopg.Connection, since: datetime, count: int, *, fi
     statement = (
         f"INSERT INTO result ({', '.join(names)})"  # noqa: S608  literals of this file
         f" SELECT {values} FROM ("
-        " SELECT i, %(since)s + (i - %(first)s::int8) * %(step)s::interval AS at, a.id AS agent, a.agent_region_id AS region,"
-        " t.id AS target, t.connection IS NOT NULL AS streams,"
+        " SELECT i, %(since)s + (i - %(first)s::int8) * %(step)s::interval AS at,"
+        " a.id AS agent, a.agent_region_id AS region, t.id AS target, t.connection IS NOT NULL AS streams,"
         " (0.3 * exp(random() + random() + random() - 1.5))::real AS x"
         " FROM generate_series(%(first)s::int8, %(last)s::int8) AS i"
         " JOIN (SELECT *, row_number() OVER (ORDER BY id) - 1 AS n FROM agent) a ON a.n = i %% %(agents)s"
