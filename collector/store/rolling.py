@@ -64,11 +64,6 @@ _DUE_HOURS: Final = text(
 )
 _UNMARK_HOURS: Final = text(f"DELETE FROM dirty_hour WHERE (hour, agent_region_id) IN {_PAIRS}")
 _CREATE_PARTITION: Final = text("SELECT create_rollup_partition(:level, :moment)")
-_PARTITIONS: Final = text(
-    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = to_regclass(:parent) ORDER BY 1"
-)
-_FORMS: Final = {"minute": "%Y%m%d", "hour": "%Y%m"}
-"""How the partitions of a level are named."""
 _LAG: Final = text("SELECT count(DISTINCT minute) AS waiting, min(marked_at) AS since FROM dirty_minute")
 _EVERYTHING: Final = {
     "roll_minutes": text(rollupsql.minutes_from_raw(where="true")),
@@ -127,8 +122,9 @@ def read_horizons(connection: Connection) -> Horizons:
 
 
 def raise_horizon(connection: Connection, level: str, since: datetime) -> None:
-    """Say that what a level (`raw`, `minute`, `hour`) holds from before `since` goes; in the transaction that drops it,
-    and before it does: so nothing is rolled up from what is half gone.
+    """Say that what a level (`raw`, `minute`, `hour`) holds from before `since` goes, and wait for who reads it.
+
+    To be called before it goes, in the transaction that drops it: so nothing is rolled up from what is half gone.
     """
     connection.execute(_RAISE, {"level": level, "since": since})
 
@@ -178,23 +174,6 @@ def rebuild_hour(connection: Connection, hour: datetime) -> tuple[int, int]:
         counts.append(connection.execute(_EVERYTHING[f"roll_{level}s"], span).rowcount)
     minutes, hours = counts
     return minutes, hours
-
-
-def drop_rollups_before(connection: Connection, level: str, moment: datetime) -> int:
-    """Drop the partitions of a level (`minute`: days, `hour`: months) that end before `moment`; return how many.
-
-    What late results still bring for that time is not rolled up again.
-    """
-    form = _FORMS[level]
-    start = datetime.strptime(moment.astimezone(UTC).strftime(form), form).replace(tzinfo=UTC)
-    raise_horizon(connection, level, start)
-    prefix = f"rollup_{level}_"
-    names = connection.execute(_PARTITIONS, {"parent": f"rollup_{level}"}).scalars()
-    starts = {name: datetime.strptime(name.removeprefix(prefix), form).replace(tzinfo=UTC) for name in names}
-    old = sorted(name for name, begins in starts.items() if begins < start)
-    for name in old:
-        connection.execute(text(f"DROP TABLE {name}"))
-    return len(old)
 
 
 def read_waiting(connection: Connection) -> Waiting:
