@@ -91,7 +91,7 @@ REFUSED = (
     ({"agent": "agent-2"}, "there is agent-1"),
     ({"model": "model-2"}, "there is model-1"),
     ({"module": "x"}, "there are chat, rtt, warm"),
-    ({"regoin": "eu-central"}, "there are after, agent, agent_region, before, connection"),
+    ({"area": "eu-central"}, "there are after, agent, agent_region, before, connection"),
     ({"outcome": "fine"}, "ok"),
     ({"window": "32d"}, "between 1s and 31d"),
     ({"since": "2026-01-02", "until": "2026-01-01"}, "until lies behind since"),
