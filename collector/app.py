@@ -67,7 +67,9 @@ def create_app(settings: Settings) -> FastAPI:
         reload=lambda confirmed: _reload(settings, engine, registry, confirmed=confirmed),
         check_ready=_readiness(engine, lambda: context.utc_now()),  # noqa: PLW0108  a test sets another clock
     )
-    app = FastAPI(title="Isochrone collector", version=version("isochrone"), lifespan=_lifespan, redoc_url=None)
+    app = FastAPI(
+        title="Isochrone collector", version=version("isochrone"), lifespan=_lifespan, docs_url=None, redoc_url=None
+    )
     app.state.context = context
     api.install(app)
     return app
@@ -142,6 +144,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await _tell_readiness(context)
     async with work.running(context):
         yield
+    context.summaries.forget()
     with suppress(DatabaseUnavailable):
         await work.write_reports(context)
     await context.engine.dispose()

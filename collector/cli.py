@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from collector import admin, app, up
-from collector.api.summary import MAX_WINDOW_SECONDS
+from collector.api.asking import MAX_WINDOW_SECONDS
 from collector.commands import identity, rollups
 from collector.commands.identity import labels_of
 from collector.config import database_url, load_settings

@@ -7,18 +7,36 @@ from collector.api import (
     agent_config,
     agents,
     batches,
+    description,
     endpoints,
     enrolment,
+    exports,
     health,
     metrics,
     page,
     problems,
     reload,
     results,
+    series,
     summary,
 )
 
-RESOURCES = (batches, agent_config, enrolment, agents, endpoints, summary, results, health, metrics, reload, page)
+RESOURCES = (
+    batches,
+    agent_config,
+    enrolment,
+    agents,
+    endpoints,
+    summary,
+    series,
+    results,
+    exports,
+    health,
+    metrics,
+    reload,
+    page,
+    description,
+)
 
 
 def install(app: FastAPI) -> None:
@@ -28,3 +46,4 @@ def install(app: FastAPI) -> None:
     for resource in RESOURCES:
         app.include_router(resource.router)
     problems.install(app)
+    description.install(app)

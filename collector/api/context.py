@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 
 from collector import auth
 from collector.api.admission import Admission, Buckets
+from collector.api.kept import Kept
 from collector.api.readers import Readers
 from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
@@ -40,6 +41,8 @@ MAX_BATCHES_OF_ONE_AGENT: Final = 4
 """Read or worked on at once: an agent has two lanes, and what it still holds open from before a broken connection."""
 MAX_ENROLMENTS_AT_ONCE: Final = 4
 """A fleet that enrols takes so many connections to the database, and no more."""
+MAX_EXPORTS_AT_ONCE: Final = 2
+"""Of the four readings at once: others read meanwhile."""
 ROTATE_HEADER: Final = "Isochrone-Rotate"
 """Stands in answers to an agent of which the operator wants a new credential."""
 TURN_SECONDS: Final = 5.0
@@ -87,6 +90,7 @@ class Context:
     """Raises SchemaBehind, DatabaseUnfit, ClockWrong or DatabaseUnavailable."""
     heard_since: datetime | None = None
     """Since when agents could be heard, and what they said be written down, without a break that a job saw."""
+    monotonic: Callable[[], float] = time.monotonic
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
     config_reports: dict[int, dict[str, object]] = field(default_factory=dict)
@@ -101,6 +105,8 @@ class Context:
     """Wrong credentials by address."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
+    exports: Admission = field(default_factory=lambda: Admission(MAX_EXPORTS_AT_ONCE, monotonic=time.monotonic))
+    summaries: Kept = field(default_factory=lambda: Kept(time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)
     health: Health = field(default_factory=Health)
     confirmed: set[str] = field(default_factory=set)

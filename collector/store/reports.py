@@ -13,8 +13,6 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from collector.errors import DatabaseUnavailable
-
 # Two lanes, repeats and other collectors bring batches in any order: totals only grow.
 _RUN: Final = (
     "INSERT INTO agent_run AS r"
@@ -100,7 +98,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def note_words(cursor: psycopg.AsyncCursor, words: Sequence[Word]) -> None:
-"""Write the books and the reports: of several reports of one agent the latest, of one run the sum."""
+    """Write the books and the reports: of several reports of one agent the latest, of one run the sum."""
     runs: dict[tuple[int, UUID], _Books] = {}
     reports: dict[int, Report] = {}
     for word in words:

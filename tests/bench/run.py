@@ -51,12 +51,20 @@ def measure_recording() -> list[Expectation]:
     return recording.run()
 
 
+def measure_reading() -> list[Expectation]:
+    """Return how long readers wait, beside the limits and percentile_cont over raw rows."""
+    from tests.bench import reading  # noqa: PLC0415  as above
+
+    return reading.run()
+
+
 BENCHES: Final[Mapping[str, Callable[[], list[Expectation]]]] = {
     "ingest": measure_ingest,
     "footprint": measure_footprint,
     "growth": measure_growth,
     "agent_memory": measure_agent,
     "recording": measure_recording,
+    "reading": measure_reading,
 }
 COLUMNS: Final = ("what", "measured", "peer or limit", "ratio", "verdict")
 
