@@ -37,8 +37,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DOWN: Final = ("unavailable", "not_ready")
-_READ: Final = ("unauthorized", "invalid", "too_much", "busy", *_DOWN)
-_NAMED: Final = ("unauthorized", "invalid", "unknown_name", "too_much", "busy", *_DOWN)
+_READ: Final = ("unauthorized", "too_many_failures", "invalid", "too_much", "busy", *_DOWN)
+_NAMED: Final = (*_READ, "unknown_name")
 _AGENT: Final = ("unauthorized", "revoked", "too_many_failures", *_DOWN)
 _JOIN: Final = ("timeout", "too_large", "invalid", "busy", *_DOWN)
 
@@ -65,19 +65,20 @@ CALLS: Final[Mapping[str, Call]] = {
         who="agent", request=NewKey, answer=Enrolled, problems=(*_AGENT, "key_taken", *_JOIN)
     ),
     "GET /v1/agents": Call(who="reader", answer=Fleet, problems=_READ),
-    "GET /v1/endpoints": Call(who="reader", problems=("unauthorized", *_DOWN)),
+    "GET /v1/endpoints": Call(who="reader", problems=("unauthorized", "too_many_failures", *_DOWN)),
     "GET /v1/summary": Call(who="reader", answer=Summary, problems=_READ),
     "GET /v1/series": Call(who="reader", answer=SeriesAnswer, problems=_NAMED),
     "GET /v1/results": Call(who="reader", answer=Page, problems=_NAMED),
     "GET /v1/export": Call(who="reader", media_type="text/csv", problems=_NAMED),
     "GET /healthz": Call(who="anybody", problems=()),
     "GET /readyz": Call(who="anybody", problems=_DOWN),
-    "GET /metrics": Call(who="reader", media_type="text/plain", problems=("unauthorized",)),
+    "GET /metrics": Call(who="reader", media_type="text/plain", problems=("unauthorized", "too_many_failures")),
     "POST /-/reload": Call(
         who="administrator",
         answer=Applied,
         problems=(
-            *("unauthorized", "forbidden", "no_targets", "confirmation_needed", "invalid", "targets_refused", *_DOWN),
+            *("unauthorized", "too_many_failures", "forbidden", "no_targets", "confirmation_needed", "invalid"),
+            *("targets_refused", *_DOWN),
         ),
     ),
 }
