@@ -9,7 +9,6 @@ from collector import admin
 from tests import citus
 from tests.postgres import TEMPLATE, Postgres, running_postgres
 
-
 MEASURING = frozenset(
     {"accuracy", "test_measured_streams", "test_stream_stamps", "test_http2", "test_rtt_probe", "test_rtt_icmp",
      "test_rtt_tls", "test_waits", "test_probe_faults", "test_warm_connections", "test_agent_alone"}
