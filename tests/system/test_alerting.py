@@ -18,8 +18,8 @@ from tests.system.users import AGENTS, ENDPOINTS, World, running_world
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 PATIENCE_SECONDS = 60
-BASELINES = 20
-"""Means that a baseline rests on before the first fault: more than a fault brings until it is told."""
+BASELINES = 6
+"""Beside the twelve means that a baseline needs: together more than a fault brings until it is told."""
 RULES = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "experience.yml").read_text(encoding="utf-8"))
 EXPERIENCE = {rule["alert"] for group in RULES["groups"] for rule in group["rules"]}
 

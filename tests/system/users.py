@@ -32,11 +32,11 @@ from tests.system.ways import LOOPBACK, Way
 
 AGENTS = {"eu-1": "eu", "us-1": "us", "ap-1": "ap", "ap-2": "ap"}
 ENDPOINTS = ("near", "far")
-TOKENS = 8
+TOKENS = 4
 WAY_SECONDS = 0.1
 """Far over what a busy machine adds: a fifth of it is the bound of what counts as a regression."""
-USUAL = Simulated(name="usual", rtt="0ms", ttft="400ms", tpot="40ms", region="here", latitude=0.0, longitude=0.0)
-SLOW = replace(USUAL, name="slow", ttft="900ms")
+USUAL = Simulated(name="usual", rtt="0ms", ttft="700ms", tpot="80ms", region="here", latitude=0.0, longitude=0.0)
+SLOW = replace(USUAL, name="slow", ttft="1250ms")
 MODULES = {
     "rtt": Module(
         prober=Prober.RTT,
@@ -105,7 +105,7 @@ def targets(ways: dict[str, Way], site: int) -> Targets:
             )
             for name, way in ways.items()
         ),
-        sites=(Site(name="site", url=f"http://{LOOPBACK}:{site}/", modules=("rtt",), location=location),),
+        sites=(Site(name="site", url=f"http://{LOOPBACK}:{site}/", modules=("rtt",)),),
         regions=REGIONS,
     )
 

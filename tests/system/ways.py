@@ -5,7 +5,7 @@ process, and each agent is one.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,7 +60,10 @@ class Way:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")[1]
         region = await asyncio.to_thread(owner, peer, self.port, self._processes)
-        seconds = self.seconds + self.longer.get(region or "", 0.0)
+
+        def seconds() -> float:
+            return self.seconds + self.longer.get(region or "", 0.0)
+
         try:
             with suppress(OSError):
                 back, forth = await asyncio.open_connection(LOOPBACK, self.to)
@@ -74,8 +77,15 @@ class Way:
             writer.close()
 
 
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float = 0.0) -> None:
-    """Hand on what comes, each piece `seconds` after it came."""
+def at_once() -> float:
+    """Return that nothing is held back."""
+    return 0.0
+
+
+async def pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: Callable[[], float] = at_once
+) -> None:
+    """Hand on what comes, each piece so many seconds after it came: connections live long, and ways change."""
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
 
@@ -87,7 +97,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secon
     releasing = asyncio.create_task(release())
     try:
         while data := await reader.read(CHUNK):
-            pieces.put_nowait((loop.time() + seconds, data))
+            pieces.put_nowait((loop.time() + seconds(), data))
         pieces.put_nowait((0.0, b""))
         await releasing
     finally:
