@@ -98,7 +98,9 @@ class LiveMetrics:
         counts = dict.fromkeys(AgentState, 0)
         for row in rows:
             counts[row.state] += 1
-            if row.last_report_at is not None:  # it may have come to another collector
+            if row.state is AgentState.REVOKED:  # nobody waits for it: without the series, nothing says it is silent
+                self.agents.last_report.discard(row.agent, row.agent_region)
+            elif row.last_report_at is not None:  # it may have come to another collector
                 last_report = self.agents.last_report.series(row.agent, row.agent_region)
                 last_report.set(max(last_report.value, row.last_report_at.timestamp()))
             if row.unexplained_lost_results is not None:

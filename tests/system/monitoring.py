@@ -41,6 +41,8 @@ SHORTER = (
     ("[6h]", "[60s]"),
     # How long an agent may be silent. It reports every second here, every ten seconds elsewhere.
     ("> 120", "> 7"),
+    # How long a collector must have run until an agent's silence counts.
+    ("uptime_seconds:max < 300", "uptime_seconds:max < 12"),
 )
 ROUTES = (("group_wait: 30s", "group_wait: 2s"), ("group_interval: 5m", "group_interval: 2s"), ("1m", "1s"), ("2m", "2s"))
 

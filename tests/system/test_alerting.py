@@ -84,6 +84,34 @@ async def test_a_slow_way_a_silent_agent_and_a_slow_endpoint_are_each_told_once_
         assert users_alerts(world) == {("RegionalRttRegression", "eu", "near"), ("EndpointDegraded", "", "far")}
 
 
+@pytest.mark.slow_fault
+async def test_a_slow_region_a_dark_one_and_a_lost_collector_mute_what_they_explain(
+    data: Path, database_url: str
+) -> None:
+    async with watched(data, database_url) as world:
+        for way in world.ways.values():
+            way.longer["eu"] = 0.06
+        alert = await told(world, "firing", "RegionNetworkDegraded")
+        assert (alert["agent_region"], alert["cause"], alert["severity"]) == ("eu", "network", "critical")
+        parts = {("RegionalRttRegression", "eu", name) for name in world.ways}
+        await until(lambda: parts <= world.seen.muted(), what="its endpoints muted", seconds=PATIENCE_SECONDS)
+        for way in world.ways.values():
+            way.longer.clear()
+        agent = await world.stop("us-1")
+        await told(world, "firing", "RegionDark", agent_region="us")
+        silent = {("AgentSilent", "us", "")}
+        await until(lambda: silent <= world.seen.muted(), what="its agent muted", seconds=PATIENCE_SECONDS)
+        await world.start(agent)
+        await told(world, "resolved", "RegionNetworkDegraded", agent_region="eu")
+        await told(world, "resolved", "RegionDark", agent_region="us")
+        collector = await world.stop("collector")
+        await told(world, "firing", "CollectorAbsent")
+        await world.start(collector)
+        await told(world, "resolved", "CollectorAbsent")
+        heard = {one.labels["alertname"] for one in world.seen.receiver.told}
+        assert heard == {"RegionNetworkDegraded", "RegionDark", "CollectorAbsent"}
+
+
 async def the_way_is_told(world: World) -> None:
     alert = await told(world, "firing", "RegionalRttRegression")
     assert (alert["agent_region"], alert["endpoint"], alert["cause"]) == ("eu", "near", "network")

@@ -32,6 +32,8 @@ from tests.system.ways import LOOPBACK, Way
 
 AGENTS = {"eu-1": "eu", "us-1": "us", "ap-1": "ap", "ap-2": "ap"}
 ENDPOINTS = ("near", "far")
+SITE = "site"
+"""A bare address, which round trips alone are measured to."""
 TOKENS = 4
 WAY_SECONDS = 0.1
 """Far over what a busy machine adds: a fifth of it is the bound of what counts as a regression."""
@@ -87,8 +89,8 @@ class World:
         return self.children[name].program
 
 
-def targets(ways: dict[str, Way], site: int) -> Targets:
-    """Return what is probed: both endpoints, and a site that is a bare address."""
+def targets(ways: dict[str, Way]) -> Targets:
+    """Return what is probed: both endpoints and the site."""
     location = Location(region="eu-west", latitude=52.4, longitude=4.9)
     return Targets(
         modules=MODULES,
@@ -104,8 +106,9 @@ def targets(ways: dict[str, Way], site: int) -> Targets:
                 simulated=True,
             )
             for name, way in ways.items()
+            if name != SITE
         ),
-        sites=(Site(name="site", url=f"http://{LOOPBACK}:{site}/", modules=("rtt",)),),
+        sites=(Site(name=SITE, url=f"http://{LOOPBACK}:{ways[SITE].port}/", modules=("rtt",)),),
         regions=REGIONS,
     )
 
@@ -115,10 +118,10 @@ async def running_world(folder: Path, database_url: str) -> AsyncIterator[World]
     """Give everything, measuring."""
     usual, slow, door = (ask.reserve(Listen(LOOPBACK, 0)) for _ in range(3))
     processes: dict[int, str] = {}
-    ways = {name: Way(usual.port, processes, seconds=WAY_SECONDS) for name in ENDPOINTS}
+    ways = {name: Way(usual.port, processes, seconds=WAY_SECONDS) for name in (*ENDPOINTS, SITE)}
     for way in ways.values():
         await way.open()
-    await asyncio.to_thread(admin.apply_targets, database_url, targets(ways, usual.port))
+    await asyncio.to_thread(admin.apply_targets, database_url, targets(ways))
     async with monitoring(folder / "monitoring", door) as seen:
         world = World(
             seen=seen,

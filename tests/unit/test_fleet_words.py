@@ -7,6 +7,7 @@ import pytest
 
 from collector.fleet import AgentState, FleetRow, Share, View, row_of
 from collector.fleettable import agent_cells
+from collector.metrics import LiveMetrics
 from collector.store.fleet import AgentFacts
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -99,3 +100,13 @@ def test_the_worst_state_is_the_one_that_is_told() -> None:
 def test_an_offset_within_its_own_error_is_no_warning() -> None:
     assert row(clock_offset_seconds=1.5, clock_error_seconds=0.6).warnings == ()
     assert row(clock_offset_seconds=-1.5, clock_error_seconds=0.4).warnings == ("clock",)
+
+
+def test_a_revoked_agent_has_no_last_report_that_somebody_could_wait_for() -> None:
+    metrics = LiveMetrics()
+    series = b"isochrone_agent_last_report_timestamp_seconds{"
+    metrics.show_fleet([row()])
+    assert series in metrics.render()
+    metrics.show_fleet([row(revoked=True)])
+    assert series not in metrics.render()
+    assert b'isochrone_agents{state="revoked"} 1\n' in metrics.render()
