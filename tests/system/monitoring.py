@@ -44,7 +44,12 @@ SHORTER = (
     # How long a collector must have run until an agent's silence counts.
     ("uptime_seconds:max < 300", "uptime_seconds:max < 12"),
 )
-ROUTES = (("group_wait: 30s", "group_wait: 2s"), ("group_interval: 5m", "group_interval: 2s"), ("1m", "1s"), ("2m", "2s"))
+ROUTES = (
+    ("group_wait: 30s", "group_wait: 2s"),
+    ("group_interval: 5m", "group_interval: 2s"),
+    ("1m", "1s"),
+    ("2m", "2s"),
+)
 
 
 def shortened(text: str, pairs: tuple[tuple[str, str], ...]) -> str:
@@ -76,9 +81,7 @@ class Receiver:
             self.beats += 1
             return Reply()
         for alert in json.loads(request.body)["alerts"]:
-            self.told.append(
-                Told(status=alert["status"], labels=alert["labels"], annotations=alert["annotations"])
-            )
+            self.told.append(Told(status=alert["status"], labels=alert["labels"], annotations=alert["annotations"]))
         return Reply()
 
     def find(self, status: str, name: str, **labels: str) -> Told | None:

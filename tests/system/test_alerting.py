@@ -36,7 +36,9 @@ async def watched(folder: Path, database_url: str) -> AsyncIterator[World]:
 def has_baselines(world: World) -> bool:
     names = ("network_rtt_seconds", "ttft_seconds", "output_tokens_per_second", "latency_component_seconds")
     wanted = len(set(AGENTS.values())) * len(ENDPOINTS)
-    grown = [f"count_over_time(isochrone:{name}:baseline1d{{endpoint=~'near|far'}}[1m]) >= {BASELINES}" for name in names]
+    grown = [
+        f"count_over_time(isochrone:{name}:baseline1d{{endpoint=~'near|far'}}[1m]) >= {BASELINES}" for name in names
+    ]
     return all(len(world.seen.query(query)) >= wanted for query in grown)
 
 

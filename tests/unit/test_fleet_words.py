@@ -110,3 +110,14 @@ def test_a_revoked_agent_has_no_last_report_that_somebody_could_wait_for() -> No
     metrics.show_fleet([row(revoked=True)])
     assert series not in metrics.render()
     assert b'isochrone_agents{state="revoked"} 1\n' in metrics.render()
+
+
+def test_the_metrics_show_what_an_agent_said_last_to_whichever_collector() -> None:
+    metrics = LiveMetrics()
+    oldest = metrics.agents.oldest.series("a", "eu")
+    metrics.show_fleet([row(oldest_queued_seconds=900.0)])
+    assert oldest.value == 900.0
+    metrics.show_fleet([row(oldest_queued_seconds=None, last_report_at=NOW + timedelta(seconds=10))])
+    assert oldest.value == 0.0
+    metrics.show_fleet([row(oldest_queued_seconds=900.0)])
+    assert oldest.value == 0.0, "it was said before"
