@@ -26,7 +26,7 @@ WINDOW_SECONDS = 8
 SHORTER = (
     # A baseline after 18 s: 6 s to wait, 12 means. A day's median is one of a minute.
     ("[1d:5m] offset 1h", "[1m:1s] offset 6s"),
-    ("keep_firing_for: 5m", "keep_firing_for: 8s"),
+    ("keep_firing_for: 5m", "keep_firing_for: 6s"),
     ("interval: 2m", "interval: 1s"),
     ("for: 15m", "for: 10s"),
     ("for: 10m", "for: 6s"),
@@ -138,7 +138,7 @@ async def monitoring(folder: Path, collector: Listen) -> AsyncIterator[Monitorin
             yield Monitoring(receiver=receiver, prometheus=prometheus, alertmanager=alertmanager)
         finally:
             for child in children:
-                await child.stop()
+                await child.kill()
 
 
 def write_files(folder: Path, addresses: dict[str, str], webhook: str) -> None:

@@ -136,7 +136,7 @@ async def running_world(folder: Path, database_url: str) -> AsyncIterator[World]
             await _start(world, folder, database_url)
             yield world
         finally:
-            await asyncio.gather(*(child.stop() for child in reversed(world.children.values())))
+            await asyncio.gather(*(child.kill() for child in world.children.values()))
             for way in ways.values():
                 await way.close()
 
