@@ -14,6 +14,7 @@ from typing import Final, Self
 import msgspec
 
 from agent.config import Settings
+from agent.config.reading import read_bounded
 from agent.telemetry import LOG
 from isochrone.config import Assignment, InferenceOptions, TokenPrice
 from isochrone.outcome import Outcome, Prober, TokenSource
@@ -61,6 +62,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     total: Spent = Spent()
 
 
+MAX_LEDGER_BYTES: Final = 4 * 1024 * 1024
+"""Of the file: a name and what was spent on it, for more endpoints than a configuration holds."""
 PROMPT_TOKENS: Final = 64
 """What a prompt of ours counts for where nobody told: the longest has some 40."""
 
@@ -195,9 +198,9 @@ def _count(tokens: Tokens) -> int:
 def _read(path: Path) -> Ledger | None:
     """Return what the file holds; one that cannot be read counts as nothing spent: it must not stop the agent."""
     try:
-        return _decoder.decode(path.read_bytes())
+        return _decoder.decode(read_bounded(path, MAX_LEDGER_BYTES))
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (OSError, ValueError, msgspec.DecodeError, RecursionError):
         LOG.warning("budget: %s cannot be read: what was spent today begins at nothing", path)
         return None

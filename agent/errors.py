@@ -5,7 +5,10 @@ AgentError
 +-- SpoolError        the spool's folder cannot be used
 |   +-- SpoolLocked   another agent works on it (exit 75)
 +-- DeliveryError     the collector did not acknowledge; always kept and tried again
+    +-- AnswerTooLong the answer was cut off: what came before its content is kept
 """
+
+from collections.abc import Mapping
 
 
 class AgentError(Exception):
@@ -26,3 +29,13 @@ class SpoolLocked(SpoolError):
 
 class DeliveryError(AgentError):
     """The collector did not acknowledge a batch."""
+
+
+class AnswerTooLong(DeliveryError):
+    """The answer is longer than whoever asked would take."""
+
+    def __init__(self, text: str, *, status: int, headers: Mapping[str, str]) -> None:
+        """Take the head of the answer, names of headers in lower case."""
+        super().__init__(text)
+        self.status = status
+        self.headers = headers

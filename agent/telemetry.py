@@ -6,6 +6,7 @@ has the form of one are replaced at the last step, when the line is written.
 
 import logging
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -47,16 +48,19 @@ class Telemetry:
         self.before_status: Callable[[], None] = lambda: None
         """Called before the totals are told: brings them up to now."""
         self._dropped: Counter[DropReason] = Counter()
+        self._lock = threading.Lock()
 
     def lost(self, reason: DropReason, count: int = 1) -> None:
         """Count results that were recorded and will never arrive."""
         if count > 0:
-            self._dropped[reason] += count
+            with self._lock:  # reading and writing back are two steps
+                self._dropped[reason] += count
 
     @property
     def dropped(self) -> dict[DropReason, int]:
         """Results lost so far, by reason."""
-        return dict(self._dropped)
+        with self._lock:
+            return dict(self._dropped)
 
     def status(self, waiting: Waiting) -> AgentStatus:
         """Return the agent's word on itself, as it goes with every batch. For the event loop."""

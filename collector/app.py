@@ -137,6 +137,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
+    context.heard_since = context.utc_now()
     with suppress(CollectorError):
         await context.registry.get()
     await _tell_readiness(context)
@@ -173,10 +174,12 @@ def _size_job(context: Context) -> list[Job]:
     if bound is None:
         return []
 
+    space = room.Room(bound)
+
     async def measure() -> None:
         size = await run(context.engine, database_bytes)
         context.metrics.set_database_size(size, bound=bound)
-        context.database_full = room.judge(size, bound=bound, was_full=context.database_full)
+        context.database_full = space.judge(size)
 
     return [Job(name="database size", seconds=SIZE_SECONDS, work=measure)]
 
@@ -247,7 +250,12 @@ async def _watch_canary(context: Context) -> None:
     registry = await context.registry.get()
     if registry.canary is None:
         return
-    halted = await run(context.engine, rollout.halt_if_harmful, context.utc_now())
+    now = context.utc_now()
+    try:
+        halted = await run(context.engine, rollout.halt_if_harmful, now, heard_since=context.heard_since)
+    except DatabaseUnavailable:
+        context.heard_since = now  # what agents say now is written down later
+        raise
     if halted is not None:
         _log.error("canary halted, its agents get what the others have: %s", halted)
         await context.registry.newer_than(0.0)

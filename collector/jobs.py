@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from collector.errors import ConfirmationNeeded, DatabaseUnavailable
+from collector.errors import CollectorError, ConfirmationNeeded
 
 STOP_SECONDS: Final = 3.0
 
@@ -40,19 +40,19 @@ async def running(jobs: Sequence[Job]) -> AsyncIterator[None]:
 
 
 async def _repeat(job: Job, stopping: asyncio.Event) -> None:
-    failing = False
+    told: str | None = None
     while not stopping.is_set():
         try:
             await job.work()
-        except DatabaseUnavailable as exc:
-            if not failing:
-                _log.warning("job %s waits: %s", job.name, exc)
-            failing = True
         except ConfirmationNeeded:
-            failing = True  # told by the job itself: it waits for a person
+            pass  # told by the job itself: it waits for a person
+        except CollectorError as exc:
+            if str(exc) != told:  # what stays as it was is told once
+                _log.warning("job %s waits: %s", job.name, exc)
+            told = str(exc)
         except Exception:  # noqa: BLE001  a fault in one run must not end the job for ever
             _log.exception("job %s failed", job.name)
         else:
-            failing = False
+            told = None
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), job.seconds)

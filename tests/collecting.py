@@ -99,6 +99,11 @@ class Collector:
         with psycopg.connect(self.database_url) as connection:
             return connection.execute(query.encode()).fetchall()
 
+    def alter(self, statement: str) -> None:
+        """Change the database behind the collector's back."""
+        with psycopg.connect(self.database_url) as connection:
+            connection.execute(statement.encode())
+
 
 @asynccontextmanager
 async def running_collector(

@@ -17,6 +17,7 @@ def anyio_backend() -> str:
 def postgres() -> Iterator[Postgres]:
     """Give one server for the whole run, with a migrated template."""
     with running_postgres() as server:
+        server.spare_the_disk()
         server.make_template()
         yield server
 

@@ -46,6 +46,16 @@ class Postgres:
         self._server.get_postmaster_info().process.send_signal({"fast": 2, "immediate": 3}[mode])
         self._server.get_postmaster_info().process.wait(30)
 
+    def kill(self) -> None:
+        """Kill the server and all its children: none of them has a word to say about it."""
+        postmaster = self._server.get_postmaster_info().process
+        postmaster.suspend()  # it must not see them die: it would begin anew
+        family = [*postmaster.children(recursive=True), postmaster]
+        for process in family:
+            process.kill()
+        for process in family:
+            process.wait(30)
+
     def start(self) -> None:
         """Start the server again, with its data and address."""
         self._server.ensure_postgres_running()
@@ -69,6 +79,11 @@ class Postgres:
         """Create the migrated database that tests copy."""
         self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
         migration.upgrade(self.url(TEMPLATE))
+
+    def spare_the_disk(self) -> None:
+        """Commit without waiting for the disk: for servers that no test kills."""
+        self.execute(sql.SQL("ALTER SYSTEM SET fsync = off"))
+        self.execute(sql.SQL("SELECT pg_reload_conf()"))
 
     def execute(self, statement: sql.Composable) -> None:
         """Run one statement outside a transaction."""

@@ -89,7 +89,7 @@ def action(answer: Answered, batch_id: UUID, *, now: datetime) -> Action:
     if status == _TOO_LARGE or (told and status in _BAD_ENVELOPE):
         return Action(verb=Verb.SPLIT, reason=reason, told_by_collector=told)
     if told and status == _CONFLICT:
-        return Action(verb=Verb.GIVE_UP, reason=reason)
+        return Action(verb=Verb.GIVE_UP, reason=reason, told_by_collector=told)
     if status in _NOT_US:
         revoked = status == _FORBIDDEN and problem.type == _REVOKED_TYPE
         return Action(verb=Verb.REVOKED if revoked else Verb.WAIT, reason=reason)

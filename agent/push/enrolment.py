@@ -45,7 +45,13 @@ async def enroll(client: Client, files: CredentialFiles, *, join_token: str, nam
     except OSError as exc:
         raise ConfigError(f"{files.next_path}: {exc.strerror}: name a file in a folder that may be written") from exc
     known = await _ask_until_answered(client, own, join_token=join_token, name=name)
-    files.adopt()
+    try:
+        files.adopt()
+    except OSError as exc:
+        raise ConfigError(
+            f"{files.path}: {exc.strerror}: joined, but the credential stands in {files.next_path}: mend that and run "
+            "the same command again"
+        ) from exc
     return known
 
 

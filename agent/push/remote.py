@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from agent.errors import ConfigError, DeliveryError
+from agent.errors import AnswerTooLong, ConfigError, DeliveryError
 from agent.push.wait import Answer, Client, Timing
 from agent.revisions import ConfigCache, Failed, Fetched, Watch, fault, probation_seconds
 from agent.revisions.files import TAG_PATTERN, revision_of
@@ -35,12 +35,17 @@ FIRST_RETRY_SECONDS: Final = 1.0
 FORGIVE_SECONDS: Final = 600.0
 """An agent that died twice with its first configuration idles for so long, then tries it again: a machine that was
 started twice, or ran out of memory by another's fault, must not be silent for ever."""
+REFUSED_SECONDS: Final = 3_600.0
+"""A credential that is refused or revoked is asked with more and more rarely, down to once in so long, until a batch is
+acknowledged: then somebody has let this agent in again."""
 LAG_SECONDS: Final = 1.0
 """Between two samples of the event loop's lateness."""
 
 _TAG: Final = re.compile(TAG_PATTERN)
 _OK: Final = 200
 _UNCHANGED: Final = 304
+_MAX_DOUBLINGS: Final = 16
+_NOT_US: Final = frozenset({401, 403})
 
 
 class ConfigPoller:
@@ -72,10 +77,15 @@ class ConfigPoller:
         self._confirmed_seconds: float | None = None
         self._wake = asyncio.Event()
         self._retry_seconds = FIRST_RETRY_SECONDS
+        self._refused = 0
+        """How often in a row the collector would not have this agent."""
 
     def hint(self, etag: str) -> None:
         """Take the tag that came with an acknowledgement: fetch soon if it is new here. For the event loop."""
         self._watch.acks += 1
+        if self._refused:
+            self._refused = 0
+            self._wake.set()
         if etag not in (self._tag, self._received) and self._failure(etag) is None:
             self._wake.set()
 
@@ -137,11 +147,26 @@ class ConfigPoller:
         """Fetch once; try what is new. Whatever goes wrong is told and leaves the present one in force."""
         try:
             fetched = await self._ask()
+        except AnswerTooLong as exc:
+            await self._refuse_long(exc)
+            return
         except (ConfigError, DeliveryError, ValueError) as exc:
             LOG.warning("config: %s: %s", printable(str(exc)), self._present)
             return
         if fetched is not None:
             await self._take(fetched)
+
+    async def _refuse_long(self, answer: AnswerTooLong) -> None:
+        """Give up a configuration that is too long to be read, so that the collector hears of it and sends it no more.
+
+        Only with a tag of a collector's own form: the page of a proxy is long too.
+        """
+        etag = answer.headers.get("etag", "")
+        if answer.status != _OK or _TAG.match(etag) is None or revision_of(etag) is None:
+            LOG.warning("config: %s: %s", printable(str(answer)), self._present)
+            return
+        self._confirm(etag)
+        await self._give_up(etag, f"larger than {MAX_CONFIG_BYTES} bytes, the most that an agent takes")
 
     async def _forgive(self) -> None:
         """Try again what the process died with, where there is nothing else to run."""
@@ -162,7 +187,7 @@ class ConfigPoller:
         self._watch.io_lost = self.io_lost()
         reason = fault(self._watch, self._before)
         if reason is not None and _probes(self._good):
-            await self._give_up(running, reason)
+            await self._give_up(running.etag, reason)
         elif reason is None and (self._watch.acks or not self._watch.runs):
             await self._promote(running)
         # Otherwise it stays on trial: no acknowledgement yet is the collector's affair, and without a good one that
@@ -172,10 +197,10 @@ class ConfigPoller:
         try:
             config = fetched.decoded()
         except ValueError as exc:
-            await self._give_up(fetched, f"not of the expected form: {exc}")
+            await self._give_up(fetched.etag, f"not of the expected form: {exc}")
             return
         if (reason := self._forbidden(config)) is not None:
-            await self._give_up(fetched, reason)
+            await self._give_up(fetched.etag, reason)
         elif self._good is not None and fetched.etag == self._good.etag:
             await asyncio.to_thread(self._cache.forget_candidate)
             await self._put_in_force(fetched)
@@ -190,22 +215,22 @@ class ConfigPoller:
             await self._put_in_force(fetched)
         except Exception as exc:  # noqa: BLE001  whatever it is, this configuration caused it
             LOG.exception("config: a fault of ours")
-            await self._give_up(fetched, f"it could not be applied: {type(exc).__name__}")
+            await self._give_up(fetched.etag, f"it could not be applied: {type(exc).__name__}")
             return
         self._before = before
         self._probation_seconds = probation_seconds(fetched.decoded())
         LOG.info("config: on probation for %s", format_duration(self._probation_seconds))
 
-    async def _give_up(self, fetched: Fetched, reason: str) -> None:
+    async def _give_up(self, etag: str, reason: str) -> None:
         """Remember that it is bad; if it was in force, or half applied, go back to the last known good one."""
         line = printable(reason)
-        LOG.error("config: %s is given up: %s: %s", printable(fetched.etag), line, self._goes_on(fetched))
-        self._bad = (await asyncio.to_thread(self._cache.give_up, fetched.etag, line)).bad
-        if self._running is None or self._running.etag == fetched.etag:
+        LOG.error("config: %s is given up: %s: %s", printable(etag), line, self._goes_on(etag))
+        self._bad = (await asyncio.to_thread(self._cache.give_up, etag, line)).bad
+        if self._running is None or self._running.etag == etag:
             await self._put_in_force(self._good)
 
     async def _promote(self, running: Fetched) -> None:
-        if await asyncio.to_thread(self._cache.promote):
+        if await asyncio.to_thread(self._cache.promote, running):
             self._good, self._probation_seconds = running, None
             LOG.info("config: revision %s stood its probation", self._revision)
 
@@ -224,8 +249,10 @@ class ConfigPoller:
         answer = await self._client.request("GET", CONFIG_PATH, headers=headers, body=None, max_response_bytes=limit)
         etag = answer.headers.get("etag")
         if answer.status == _UNCHANGED and "if-none-match" in headers:
+            self._refused = 0
             self._confirm(etag if etag is not None and _TAG.match(etag) else self._received or self._tag)
             return None
+        self._refused = self._refused + 1 if answer.status in _NOT_US else 0
         if answer.status != _OK:
             raise DeliveryError(f"the collector answered {answer.status} to GET {CONFIG_PATH}")
         if etag is None or _TAG.match(etag) is None:
@@ -256,8 +283,8 @@ class ConfigPoller:
             return None
         return f"this agent's own policy refuses every target: {refused[0]}"
 
-    def _goes_on(self, given_up: Fetched) -> str:
-        if self._running is not None and self._running.etag != given_up.etag:
+    def _goes_on(self, given_up: str) -> str:
+        if self._running is not None and self._running.etag != given_up:
             return self._present
         return "no probes until there is a good one" if self._good is None else "back to the last known good one"
 
@@ -291,6 +318,10 @@ class ConfigPoller:
         return self._timing.clock.boottime_seconds()
 
     def _pause(self) -> float:
+        doublings = min(max(0, self._refused - 1), _MAX_DOUBLINGS)
+        return min(REFUSED_SECONDS, self._regular_pause() * float(1 << doublings))
+
+    def _regular_pause(self) -> float:
         if self._running is None and self._confirmed_seconds is None:
             self._retry_seconds = min(POLL_SECONDS, 2 * self._retry_seconds)
             return self._retry_seconds * (1 + self._timing.random()) / 2

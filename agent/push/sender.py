@@ -36,6 +36,8 @@ MIN_ASKED_FLUSH_SECONDS: Final = 5.0
 """A collector may not ask for less, unless the agent's own setting is less."""
 CREDENTIAL_CHECK_SECONDS: Final = 60.0
 """How often a revoked agent looks whether it was given another credential."""
+EARLIER_PAUSE_SECONDS: Final = 60.0
+"""After the losses of an earlier run could not be told: no batch of results waits for that."""
 LIVE_FLUSHES: Final = 2
 """A segment sealed by this run within so many flushes is live."""
 IDLE_FLUSHES: Final = 0.5
@@ -84,12 +86,16 @@ class Sender:
         self._backlog_seconds = BACKLOG_PAUSE_SECONDS
         self._revoked_token: str | None = None
         """The credential that is revoked; None: it is not."""
+        self._sent_token: str | None = None
+        """The one that the last request bore: it may have been replaced, or taken away, since."""
         self._backoff = Backoff(timing.random)
         self.attempts: dict[UUID, int] = {}
         """How often each segment that waits was attempted."""
         self._failed_in_row = 0
         self._heard = False
         """The collector acknowledged something of this run."""
+        self._earlier_from_boottime_seconds = 0.0
+        """Not before this moment the losses of earlier runs are told."""
         self._offset = ClockOffset()
         self._told_boottime_seconds = timing.clock.boottime_seconds()
         """When the collector last acknowledged something."""
@@ -116,7 +122,7 @@ class Sender:
         """
         self._seal_by_time()
         self._spool.keep_limits()
-        if self._heard and self._spool.earlier_losses and not await self._tell_earlier_losses():
+        if self._earlier_is_due() and not await self._tell_earlier_losses():
             return
         chosen = self._choose()
         if chosen is None:
@@ -130,9 +136,13 @@ class Sender:
             await self._timing.wait(self._wake, self._backlog_seconds)
 
     async def send_once_each(self) -> None:
-        """Attempt every waiting segment once: the last thing before the end."""
+        """Attempt every waiting segment once, up to the first failure: the last thing before the end.
+
+        A collector that is away, overloaded or has revoked this agent must not have the whole spool thrown at it.
+        """
         for sealed in self._spool.waiting():
-            await self.send(sealed)
+            if await self.send(sealed) is not None:
+                return
 
     async def send(self, sealed: Sealed) -> float | None:
         """Attempt one segment; return None when it is done with, else the seconds to wait."""
@@ -159,6 +169,10 @@ class Sender:
         )
         return await self._obey(await self._exchange(envelope, segment.payloads), sealed, segment)
 
+    def _earlier_is_due(self) -> bool:
+        due = self._timing.clock.boottime_seconds() >= self._earlier_from_boottime_seconds
+        return due and self._heard and bool(self._spool.earlier_losses)
+
     async def _tell_earlier_losses(self) -> bool:
         """Send the last word of a run that may have ended before it was heard. False: it failed, and was waited for.
 
@@ -171,8 +185,12 @@ class Sender:
         )
         envelope = Envelope(batch_id=uuid7(self._timing.clock), boot_id=first.boot_id, of_this_start=True)
         done = await self._exchange(envelope, (), status)
+        if done.told_by_collector and done.verb in {Verb.SPLIT, Verb.GIVE_UP}:
+            LOG.error("push: the losses of run %s are refused and not told again: %s", first.boot_id, done.reason)
+            self._spool.earlier_losses = tuple(others)
         if done.ack is None:
             await self._back_off(self._failed(done))
+            self._earlier_from_boottime_seconds = self._timing.clock.boottime_seconds() + EARLIER_PAUSE_SECONDS
             return False
         self._spool.earlier_losses = tuple(others)
         self._connected(done.ack)
@@ -239,7 +257,7 @@ class Sender:
     ) -> Action:
         clock = self._timing.clock
         try:
-            token = self._credential()
+            token = self._sent_token = self._credential()
             status = status or self._telemetry.status(self._spool.state())
             body = await asyncio.to_thread(self._encode, envelope, payloads, status)
             sent = clock.boottime_seconds()
@@ -286,7 +304,7 @@ class Sender:
     def _failed(self, done: Action) -> float:
         if done.verb is Verb.REVOKED:
             pause = self._backoff.revoked()
-            self._set_revoked(self._token_now())
+            self._set_revoked(self._sent_token)
         elif done.verb is Verb.WAIT:
             pause = self._backoff.refused()
         else:
@@ -334,9 +352,12 @@ class Sender:
             self.on_config_etag(ack.config_etag)
 
     async def _halve(self, done: Action, sealed: Sealed, segment: Segment) -> float | None:
-        if len(segment.payloads) < 2:  # noqa: PLR2004  one result has no halves
-            if not done.told_by_collector:
-                return self._failed(done)
+        single = len(segment.payloads) < 2  # noqa: PLR2004  one result has no halves
+        whole = sealed.batch_id.version == 7  # noqa: PLR2004  a half has an id of another kind, and its whole was tried
+        told = done.told_by_collector
+        if (single and not told) or (told and (single or whole) and not await self._takes_envelopes(segment)):
+            return self._failed(done)
+        if single:
             LOG.error("push: a result refused, kept in rejected/: %s", done.reason)
             self._count_damage(sealed, segment)
             self._spool.reject(sealed.batch_id, segment.payloads)
@@ -350,7 +371,13 @@ class Sender:
         self._count_damage(sealed, segment)
         LOG.warning("push: batch %s halved: %s", sealed.batch_id, done.reason)
         # A proxy that takes nothing at all would have every result in a file of its own within a second.
-        return None if done.told_by_collector else self._failed(done)
+        return None if told else self._failed(done)
+
+    async def _takes_envelopes(self, segment: Segment) -> bool:
+        """Tell whether a batch like it without results is taken: if not, as by an older collector, none is to blame."""
+        batch_id, same_start = uuid7(self._timing.clock), self._spool.is_of_this_machine_start(segment)
+        done = await self._exchange(Envelope(batch_id=batch_id, boot_id=segment.boot_id, of_this_start=same_start), ())
+        return done.ack is not None
 
     def _count_damage(self, sealed: Sealed, segment: Segment) -> None:
         """Count what was readable when the segment was sealed and is no more; only once it is done with."""

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from agent.config.reading import read_bounded
 from agent.spool.files import fsync_folder, write_durably
 from agent.telemetry import LOG
 from isochrone.config import MAX_CONFIG_BYTES, AgentConfig, decode_agent_config
@@ -123,10 +124,12 @@ class ConfigCache:
         """Note that the process ends on purpose: no death."""
         self._note(msgspec.structs.replace(self.notes(), active=False))
 
-    def promote(self) -> bool:
-        """Make the candidate the last known good one; tell whether that could be done."""
+    def promote(self, running: Fetched) -> bool:
+        """Make the candidate, `running`, the last known good one; tell whether that could be done."""
         second, third = self._older
         try:
+            if (candidate := _read(self._candidate)) is None or candidate.etag != running.etag:
+                write_durably(self._candidate, _encoder.encode(running))  # the disk was full when its trial began
             if second.exists():
                 second.replace(third)
             if self._path.exists():
@@ -195,11 +198,4 @@ def _read(path: Path) -> Fetched | None:
 
 
 def _bounded(path: Path) -> bytes:
-    """Return a file's content; raise OSError, or ValueError for one that is larger than any of ours."""
-    if path.exists() and not path.is_file():  # a pipe would hold the start for ever
-        raise ValueError("no regular file")
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise ValueError("larger than any configuration")
-    return data
+    return read_bounded(path, _MAX_BYTES)

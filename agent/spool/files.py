@@ -117,7 +117,8 @@ def write_segment(folder: Path, batch_id: UUID, segment: Segment) -> Path:
 def write_durably(target: Path, data: bytes) -> None:
     """Replace `target` by `data`, or leave it as it was: never half of it."""
     unfinished = target.with_suffix(UNFINISHED_SUFFIX)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe is refused
+    descriptor = os.open(unfinished, flags, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()

@@ -1,13 +1,14 @@
 """What a run has lost, in a file: for people, and for the next run, which tells the collector if this one could not."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from agent.config.reading import read_bounded
 from agent.spool.files import write_durably
-from isochrone.batch import DropReason
+from isochrone.batch import DropReason, Total
 
 FILE: Final = "losses.json"
 MAX_BYTES: Final = 8_192
@@ -19,7 +20,7 @@ class RunLosses(msgspec.Struct, frozen=True, kw_only=True):
     """Totals of one run, as its batches told them or would have."""
 
     boot_id: UUID
-    dropped_results: dict[DropReason, Annotated[int, msgspec.Meta(ge=0)]]
+    dropped_results: dict[DropReason, Total]
 
 
 class Losses(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class Losses(msgspec.Struct, frozen=True, kw_only=True):
 
     boot_id: UUID
     """The run."""
-    dropped_results: dict[DropReason, Annotated[int, msgspec.Meta(ge=0)]]
+    dropped_results: dict[DropReason, Total]
     revoked: bool = False
     """The collector refuses this agent for good: it does not probe."""
     earlier: tuple[RunLosses, ...] = ()
@@ -40,8 +41,7 @@ _decoder: Final = msgspec.json.Decoder(Losses)
 def read_losses(folder: Path) -> Losses | None:
     """Return what the file says; None where there is none, or none that can be read."""
     try:
-        with (folder / FILE).open("rb") as file:
-            return _decoder.decode(file.read(MAX_BYTES))
+        return _decoder.decode(read_bounded(folder / FILE, MAX_BYTES))
     except (OSError, ValueError, msgspec.DecodeError, RecursionError):
         return None
 

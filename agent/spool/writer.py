@@ -26,7 +26,7 @@ class Writer:
         self._books = books
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
-        self._failing = False
+        self._failing: set[str] = set()
 
     def start(self) -> None:
         """Start the thread."""
@@ -46,27 +46,30 @@ class Writer:
             try:
                 work = self._work.get(timeout=SYNC_SECONDS)
             except Empty:
-                self._attempt(self._sync)
-                self._attempt(self._books)
+                self._attempt("sync", self._sync)
+                self._attempt("books", self._books)
                 continue
             if work is None:
-                self._attempt(self._books)
+                self._attempt("books", self._books)
                 return
-            self._attempt(work)
-            self._attempt(self._sync)
+            self._attempt("work", work)
+            self._attempt("sync", self._sync)
 
-    def _attempt(self, work: Callable[[], None]) -> None:
-        """Do `work`; a failing disk is told once, until it works again. No fault ends the thread."""
+    def _attempt(self, kind: str, work: Callable[[], None]) -> None:
+        """Do `work`; a disk that fails at one kind of it is told once, until that works again.
+
+        By kind: a full disk syncs what it has, and refuses the books twice a second. No fault ends the thread.
+        """
         try:
             work()
         except OSError as exc:
-            if not self._failing:
+            if kind not in self._failing:
                 LOG.warning("spool: the disk fails: %s", exc)
-            self._failing = True
+            self._failing.add(kind)
         except Exception:  # noqa: BLE001  whatever it is, the next segment must still be sealed
             LOG.exception("spool: a fault of ours")
         else:
-            self._failing = False
+            self._failing.discard(kind)
 
     def _sync(self) -> None:
         active = self._current()

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from agent.config import parse_origin
-from agent.errors import ConfigError, DeliveryError
+from agent.errors import AnswerTooLong, ConfigError, DeliveryError
 from agent.transport.failure import why
 from agent.transport.http import USER_AGENT
 from agent.transport.tls import tls_context
@@ -73,10 +73,11 @@ class CollectorClient:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as exc:
             # ValueError: what httpx and idna raise for addresses and headers that cannot be encoded
             raise DeliveryError(f"{self._authority}: {_words(exc)}") from exc
+        told = {name.lower(): value for name, value in answer.headers.items()}
         if content is None:
-            raise DeliveryError(f"the answer to {method} {path} is longer than {max_response_bytes} bytes")
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(status=answer.status_code, headers=headers, body=content)
+            words = f"the answer to {method} {path} is longer than {max_response_bytes} bytes"
+            raise AnswerTooLong(words, status=answer.status_code, headers=told)
+        return Response(status=answer.status_code, headers=told, body=content)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
@@ -80,6 +80,8 @@ class Context:
     """Takes whether a file that takes most away is confirmed."""
     check_ready: Callable[[], Awaitable[str]]
     """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
+    heard_since: datetime | None = None
+    """Since when agents could be heard, and what they said be written down, without a break that a job saw."""
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
     config_reports: dict[int, dict[str, object]] = field(default_factory=dict)
@@ -97,8 +99,6 @@ class Context:
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)
-    admitted: set[str] = field(default_factory=set)
-    """Key ids that this process let in and did not see in a snapshot yet."""
     confirmed: set[str] = field(default_factory=set)
     """Rotated credentials whose first use was written down by this process."""
 
@@ -133,11 +133,20 @@ async def calling_agent(request: Request) -> Caller:
 
     Only failures are counted against an address: a valid agent behind the same one is never refused for them.
     """
-    try:
+    with _counting_failures(request):
         return await _authenticated(request)
+
+
+@contextmanager
+def _counting_failures(request: Request) -> Iterator[None]:
+    """Count a wrong token against its address, and say so instead once there are too many. None at all is no guess."""
+    try:
+        yield
     except Refused as exc:
-        wait = context_of(request).failures.wait_seconds(request.client.host if request.client is not None else "")
-        if exc.kind != "unauthorized" or wait is None:
+        if exc.kind != "unauthorized" or "authorization" not in request.headers:
+            raise
+        wait = context_of(request).failures.wait_seconds("" if request.client is None else request.client.host)
+        if wait is None:
             raise
         detail = "Too many wrong tokens came from this address. Try again later, with a valid one."
         raise Refused("too_many_failures", detail, retry_after_seconds=wait) from exc
@@ -150,9 +159,7 @@ async def _authenticated(request: Request) -> Caller:
     key_id = auth.key_id_of(token)
     if key_id is not None and key_id not in registry.credentials:
         # What came in here a moment ago is looked for at once; a flood of unknown keys has to wait.
-        fresh = key_id in context.admitted
-        registry = await (context.registry.newer_than(0.0) if fresh else context.registry.after_miss())
-        context.admitted.discard(key_id)
+        registry = await context.registry.with_key(key_id)
     credential = auth.authenticate(token, registry.credentials)
     agent = registry.agents.get(credential.agent_id)
     if agent is None:
@@ -194,7 +201,8 @@ async def may_administer(request: Request) -> None:
 def _check(request: Request, scope: Scope, registry: Registry | None) -> None:
     tokens = () if registry is None else registry.rows.access_tokens
     keyhole = Keyhole(file_sha256=context_of(request).settings.read_token_sha256, tokens=tokens)
-    auth.check_scope(request.headers.get("authorization"), scope, keyhole)
+    with _counting_failures(request):
+        auth.check_scope(request.headers.get("authorization"), scope, keyhole)
 
 
 Running = Annotated[Context, Depends(context_of)]

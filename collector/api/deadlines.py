@@ -7,7 +7,8 @@ connection -> (headers) -> (body) -> complete -> keep-alive, uvicorn's own timeo
                 `------------------------------------------------------------'
 
 An answer that refuses a request does not close the connection at once: what the client still sends would turn it into a
-reset, and the client would never read why it was refused.
+reset, and the client would never read why it was refused. A client that leaves an answer unread is cut off after
+WRITE_SECONDS.
 """
 
 import asyncio
@@ -21,6 +22,10 @@ HEADER_SECONDS = 5.0
 """From the opening of the connection, or the first byte of a later request, to the end of the headers."""
 BODY_SECONDS = 20.0
 """From the end of the headers to the end of the body: later than every route's own bound, which is answered."""
+WRITE_SECONDS = 120.0
+"""From a full buffer to one that is nearly empty: a client that reads nothing must not hold an answer in memory.
+
+A configuration of the largest size over 64 kbit/s takes 35 s."""
 HEADER_BYTES: Final = 16 * 1024
 """Address and headers together."""
 
@@ -40,6 +45,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """Connections of one address; None: no bound."""
     _open: Counter[str] | None = None
     _counted: str | None = None
+    _stuck: asyncio.TimerHandle | None = None
+    """Ends a connection whose client does not read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first request."""
@@ -52,11 +59,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._stop_waiting()
+        self._writes_again()
         if self._counted is not None and self._open is not None:
             self._open[self._counted] -= 1
             if self._open[self._counted] <= 0:
                 del self._open[self._counted]
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._writes_again()
+        self._stuck = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it has read."""
+        super().resume_writing()
+        self._writes_again()
 
     def data_received(self, data: bytes) -> None:
         """Close when the headers are not complete after so many bytes."""
@@ -93,6 +112,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Wait for nothing until the next request begins."""
         self._stop_waiting()
         super().on_message_complete()
+
+    def _writes_again(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
 
     def _count_header(self, size: int) -> None:
         self._header_bytes += size

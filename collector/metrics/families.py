@@ -181,6 +181,9 @@ class IngestFamilies:
             "isochrone_ingest_duplicate_results_total", (), "Results that came again in a batch stored before."
         )
         self.rejected = _counter("isochrone_ingest_rejected_results_total", ("reason",), "Results refused for ever.")
+        self.refused = _counter(
+            "isochrone_refused_requests_total", ("reason",), "Requests of any route answered with a problem."
+        )
         self.late = _counter(
             "isochrone_ingest_late_results_total", (), "Results stored too late to count in the live metrics."
         )

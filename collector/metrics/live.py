@@ -77,6 +77,15 @@ class LiveMetrics:
                 if feed is not None:
                     feed.observe(taken.result)
 
+    def expect_refusals(self, kinds: Iterable[str]) -> None:
+        """Let the series of every kind of refusal stand at 0."""
+        for kind in kinds:
+            self.ingest.refused.series(kind)
+
+    def count_refusal(self, kind: str) -> None:
+        """Count a request that was answered with a problem."""
+        self.ingest.refused.series(kind).add()
+
     def report(self, agent: AgentRow, batch: Batch, *, received_at: datetime) -> None:
         """Take over what an agent says of itself."""
         labels, status = _agent_labels(agent), batch.status

@@ -12,6 +12,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from collector.errors import DatabaseUnavailable
+
 # Two lanes, repeats and other collectors bring batches in any order: totals only grow.
 _RUN: Final = (
     "INSERT INTO agent_run AS r"
@@ -93,10 +95,13 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def note_word(cursor: psycopg.AsyncCursor, word: Word) -> None:
-    """Write the books and the report."""
-    for run in sorted(word.runs, key=lambda run: run.boot_id.bytes):  # one order for all: nobody waits in a circle
-        await cursor.execute(_RUN, _run_values(word.report, run))
-    await cursor.execute(_REPORT, msgspec.structs.asdict(word.report))
+    """Write the books and the report; raise DatabaseUnavailable when they are refused: no result is at fault."""
+    try:
+        for run in sorted(word.runs, key=lambda run: run.boot_id.bytes):  # one order for all: nobody waits in a circle
+            await cursor.execute(_RUN, _run_values(word.report, run))
+        await cursor.execute(_REPORT, msgspec.structs.asdict(word.report))
+    except (psycopg.DataError, psycopg.IntegrityError) as exc:
+        raise DatabaseUnavailable(f"the database refuses an agent's books: {str(exc).splitlines()[0]}") from exc
 
 
 def _run_values(report: Report, run: Run) -> Sequence[object]:

@@ -123,7 +123,7 @@ async def _insert(cursor: psycopg.AsyncCursor, ledger: LedgerRow) -> bool:
     """Return whether the batch is new."""
     try:
         await cursor.execute(_INSERT_BATCH, msgspec.structs.astuple(ledger))
-    except psycopg.DataError as exc:
+    except (psycopg.DataError, psycopg.IntegrityError) as exc:
         raise DatabaseUnavailable(f"the database refuses the ledger's row: {str(exc).splitlines()[0]}") from exc
     return cursor.rowcount > 0
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from agent.errors import ConfigError
 from agent.push.sender import CREDENTIAL_CHECK_SECONDS
 from isochrone.batch import DropReason, Rejected
 from isochrone.wire import encode_ack
@@ -79,6 +80,8 @@ async def test_f38_a_refused_envelope_is_halved_and_the_halves_have_the_same_ids
     for run, ids in enumerate(sent):
 
         def refuse(request: Request, ids: list[UUID] = ids) -> Reply:
+            if not request.batch.results:
+                return Reply(body=encode_ack(ack_for(request.batch)))
             ids.append(request.batch.batch_id)
             return Reply(status, b"{}", PROBLEM)
 
@@ -91,6 +94,20 @@ async def test_f38_a_refused_envelope_is_halved_and_the_halves_have_the_same_ids
             await here.turns(3)
     assert sent[0] == sent[1]
     assert len(set(sent[0])) == 3
+
+
+@pytest.mark.parametrize("results", [1, 8])
+async def test_f38_a_collector_that_takes_no_envelope_at_all_costs_no_result(*, tmp_path: Path, results: int) -> None:
+    collector = LittleCollector()
+    collector.faults = [Reply(422, b"{}", PROBLEM)] * 60
+    async with lab(tmp_path, collector) as here:
+        batch_id = fill(here, results)
+        await here.turns(30)
+        assert collector.faults == []
+        assert [sealed.batch_id for sealed in here.spool.waiting()] == [batch_id], "no file for each result either"
+        await here.drained()
+        assert here.telemetry.dropped == {}
+    assert len(collector.ids) == results
 
 
 async def test_f39_too_large_a_batch_converges_by_halving_and_one_poisoned_result_is_isolated(tmp_path: Path) -> None:
@@ -285,6 +302,43 @@ async def test_f68_another_credential_is_tried_within_a_minute(tmp_path: Path) -
     async with lab(tmp_path, only_new, credential=lambda: tokens[-1]) as here:
         fill(here, 1)
         here.sender.on_revoked = lambda _: tokens.append(TOKEN)
+        await here.turns(2)
+        assert here.spool.queued_results == 0
+        assert elapsed(here) <= CREDENTIAL_CHECK_SECONDS + 1
+
+
+async def test_f68_a_credential_that_vanishes_meanwhile_does_not_let_a_revoked_agent_probe_on(tmp_path: Path) -> None:
+    gone: list[bool] = []
+    told: list[bool] = []
+
+    def credential() -> str:
+        if gone:
+            raise ConfigError("the credential cannot be read")
+        return TOKEN
+
+    def answer(_request: Request) -> Reply:
+        gone.append(True)
+        return revoked()
+
+    async with lab(tmp_path, answer, credential=credential) as here:
+        fill(here, 1)
+        here.sender.on_revoked = told.append
+        await here.turns(2)
+        assert (told, here.spool.revoked) == ([True], True)
+
+
+async def test_f68_a_credential_that_is_replaced_meanwhile_is_not_taken_for_the_revoked_one(tmp_path: Path) -> None:
+    tokens = ["isoa_old_" + "y" * 40]
+    collector = LittleCollector()
+
+    def only_new(request: Request) -> Reply:
+        if request.headers["authorization"] == f"Bearer {TOKEN}":
+            return collector(request)
+        tokens.append(TOKEN)
+        return revoked()
+
+    async with lab(tmp_path, only_new, credential=lambda: tokens[-1]) as here:
+        fill(here, 1)
         await here.turns(2)
         assert here.spool.queued_results == 0
         assert elapsed(here) <= CREDENTIAL_CHECK_SECONDS + 1

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -22,8 +23,11 @@ from isochrone.wire import encode_batch
 from tests.bench import herd
 from tests.collecting import REGION, TARGETS, Collector, batch_of, inference_result, running_collector
 from tests.postgres import TEMPLATE, Postgres
+from tests.system.disk import small_disk
 
 pytestmark = pytest.mark.anyio
+LARGE = 500
+"""Results of a batch that the pages in use have no room for."""
 
 
 @pytest.fixture
@@ -90,6 +94,17 @@ def running_program(url: str) -> Iterator[Program]:
 
 def fresh() -> Batch:
     return batch_of([inference_result(n) for n in range(5)], boot_id=uuid4())
+
+
+def large() -> Batch:
+    return batch_of([inference_result(n) for n in range(LARGE)], boot_id=uuid4())
+
+
+async def until_taken(collector: Collector, batch: Batch) -> None:
+    """Send again and again, as an agent does, until the database works again."""
+    async with asyncio.timeout(60):
+        while (await collector.send(batch)).status_code != 200:  # noqa: ASYNC110  the database gives no event
+            await asyncio.sleep(0.1)  # agents wait, too
 
 
 def counts(url: str) -> tuple[int, int]:
@@ -174,10 +189,60 @@ async def test_f09_a_database_that_crashes_under_load_is_503_and_nothing_is_lost
             assert refused.status_code == 503
             assert int(refused.headers["retry-after"]) > 0
             await asyncio.to_thread(own_postgres.start)
-            async with asyncio.timeout(30):
-                while (await collector.send(batch)).status_code != 200:  # noqa: ASYNC110  the database gives no event
-                    await asyncio.sleep(0.1)  # agents wait, too
+            await until_taken(collector, batch)
         assert counts(url) == (10, 10)
+
+
+async def test_f11_a_database_killed_with_all_its_children_is_503_and_keeps_what_it_acknowledged(
+    own_postgres: Postgres,
+) -> None:
+    url = own_postgres.new_database(TEMPLATE)
+    async with running_collector(url) as collector:
+        assert (await collector.send(fresh())).status_code == 200
+        for _ in range(2):
+            batch = fresh()
+            sending = asyncio.create_task(collector.send(batch))
+            await asyncio.to_thread(own_postgres.kill)
+            assert (await sending).status_code in {200, 503}
+            refused = await collector.send(batch)
+            assert (refused.status_code, int(refused.headers["retry-after"]) > 0) == (503, True)
+            await asyncio.to_thread(own_postgres.start)
+            await until_taken(collector, batch)
+        assert counts(url) == (15, 15)
+
+
+@pytest.mark.slow_fault
+async def test_f28_a_full_disk_of_the_database_is_503_and_with_room_again_nothing_is_lost(data: Path) -> None:
+    with small_disk(data / "database", "160m") as disk:
+        if disk is None:
+            pytest.skip("no disk of its own: not root, or mounting is not allowed here")
+        server = Postgres(disk)
+        try:
+            server.make_template()
+            await _through_a_full_disk(server, disk / "filler")
+        finally:
+            server.remove()
+
+
+async def _through_a_full_disk(server: Postgres, filler: Path) -> None:
+    url = server.new_database(TEMPLATE)
+    async with running_collector(url) as collector:
+        batches = [large()]
+        assert (await collector.send(batches[0])).status_code == 200
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4_096)):
+                pass
+        answers: set[int] = set()
+        while 503 not in answers and len(batches) < 60:
+            batches.append(large())
+            answers.add((await collector.send(batches[-1])).status_code)
+        assert 503 in answers <= {200, 503}
+        assert (await collector.send(large())).status_code == 503, "full is full"
+        await asyncio.to_thread(filler.unlink)
+        await asyncio.to_thread(server.start)  # it may have ended in panic
+        for batch in batches:
+            await until_taken(collector, batch)
+        assert counts(url) == (len(batches) * LARGE, len(batches) * LARGE)
 
 
 @pytest.mark.slow_fault

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isochrone.config import decode_agent_config, encode_config
+from isochrone.config import MAX_CONFIG_BYTES, ConfigState, decode_agent_config, encode_config
 from tests.configuring import Giver, config, good_configuration, polled
+from tests.scripted_http import Reply
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +91,7 @@ async def test_f57_of_mutated_configurations_none_stops_the_agent(
             assert (agent.poller.state.running, agent.poller.state.failed) == (3, None)
 
 
+TOO_LONG = b'{"x":"' + b"y" * 300_000 + b'"}'
 UNKNOWN_KEY = encode_config(config(2, "b")).replace(b'"timeout"', b'"shell":"id","timeout"')
 
 
@@ -117,6 +119,39 @@ async def test_f57_a_hostile_configuration_is_refused_and_reported(tmp_path: Pat
     assert (state.running, state.received, state.failed) == (1, 2, 2)
     async with polled(tmp_path, giver) as agent:
         assert (agent.poller.state.running, agent.poller.state.failed) == (1, 2), "still known after a start"
+
+
+async def test_f57_one_that_is_too_long_is_refused_and_reported(tmp_path: Path) -> None:
+    giver = Giver(config(1, "a"))
+    await good_configuration(tmp_path, giver)
+    async with polled(tmp_path, giver) as agent:
+        giver.give(TOO_LONG, 2)
+        await agent.poller.fetch()
+        await agent.poller.fetch()
+        assert giver.bodies == 2, "it is not sent again"
+        state = agent.poller.state
+    assert (state.running, state.received, state.failed) == (1, 2, 2)
+    assert str(state.reason).startswith(f"larger than {MAX_CONFIG_BYTES} bytes")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        Reply(200, b"x" * 300_000, "text/html", headers={"etag": '"5f3a"'}),
+        Reply(502, b"x" * 300_000, "text/html", headers={"etag": '"2-0"'}),
+        Reply(200, b"x" * 300_000, "text/html"),
+    ],
+)
+async def test_f57_a_long_page_of_a_proxy_is_not_taken_for_a_configuration(tmp_path: Path, page: Reply) -> None:
+    giver = Giver(config(1, "a"))
+    await good_configuration(tmp_path, giver)
+    async with polled(tmp_path, giver) as agent:
+        giver.faults = [page]
+        await agent.poller.fetch()
+        assert agent.poller.state == ConfigState(running=1)
+        giver.give(config(2, "b"), 2)
+        await agent.poller.fetch()
+        assert agent.poller.state.running == 2
 
 
 async def test_f57_one_that_the_local_policy_refuses_whole_is_given_up(tmp_path: Path) -> None:

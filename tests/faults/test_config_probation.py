@@ -1,9 +1,14 @@
 """A configuration that does harm is given up; what the world does is not blamed on it."""
 
+import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agent.push import ConfigCache
+from agent.revisions import Fetched
+from isochrone.config import encode_config
 from isochrone.outcome import Outcome
 from tests.configuring import Giver, config, good_configuration, polled
 from tests.scripted_http import Reply
@@ -108,3 +113,37 @@ async def test_f63_an_unchanged_configuration_has_no_body_and_is_not_applied_aga
     assert giver.bodies == 1
     assert len(agent.applied) == 1
     assert all(request.headers["if-none-match"] == giver.etag for request in giver.requests[1:])
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_f42_a_refused_agent_asks_for_its_configuration_ever_more_rarely_until_it_is_let_in(
+    tmp_path: Path, status: int
+) -> None:
+    giver = Giver(config(1, "a"))
+    await good_configuration(tmp_path, giver)
+    giver.faults = [Reply(status) for _ in range(500)]
+    async with polled(tmp_path, giver) as agent:
+        asked, clock = len(giver.requests), agent.patience.clock
+        running = asyncio.create_task(agent.poller.run())
+        async with asyncio.timeout(60):
+            while clock.moved < 12 * 3_600:  # noqa: ASYNC110  the agent's own clock gives no event
+                await asyncio.sleep(0.001)
+            assert len(giver.requests) - asked <= 20
+            giver.faults.clear()
+            agent.poller.hint(giver.etag)
+            let_in, asked = clock.moved, len(giver.requests)
+            while len(giver.requests) <= asked:  # noqa: ASYNC110  as above
+                await asyncio.sleep(0.001)
+        running.cancel()
+        assert clock.moved - let_in < 120
+
+
+def test_f61_what_was_tried_on_a_full_disk_becomes_the_good_one_and_the_older_ones_stay(tmp_path: Path) -> None:
+    cache = ConfigCache(tmp_path / "config.json")
+    tried = [Fetched(etag=f'"{n}"', config=msgspec.Raw(encode_config(config(n, "a")))) for n in range(1, 5)]
+    for one in tried[:3]:
+        assert cache.try_out(one)
+        assert cache.promote(one)
+    assert cache.promote(tried[3]), "no candidate of it stands on disk"
+    found = [ConfigCache(tmp_path / name).load() for name in ("config.json", "config.2.json", "config.3.json")]
+    assert [one.etag for one in found if one is not None] == ['"4"', '"3"', '"2"']

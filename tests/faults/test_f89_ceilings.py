@@ -70,5 +70,5 @@ async def test_f89_a_hundred_thousand_targets_are_refused_whole_and_the_present_
         await printed(agent, lambda _: len(polls(collector)) > asked)
         await printed(agent, lambda lines: len(lines) == 3)
         more, log = await ended(agent)
-    assert f"longer than {MAX_CONFIG_BYTES} bytes: the present one stays" in log
+    assert f"larger than {MAX_CONFIG_BYTES} bytes, the most that an agent takes: the present one stays" in log
     assert {line["config_revision"] for line in more} <= {1}

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from agent.config.tokens import new_token
-from agent.errors import DeliveryError
+from agent.errors import ConfigError, DeliveryError
 from agent.push import enrolment
 from agent.push.credentials import CredentialFiles
 from agent.push.enrolment import NotLetIn, enroll
@@ -53,6 +53,25 @@ async def test_f66_an_answer_that_was_lost_is_asked_for_again_and_takes_no_secon
     assert (known.agent, known.agent_region) == ("new-1", "eu-central")
     assert (one(database_url, USES_LEFT), one(database_url, AGENTS)) == (1, 1)
     assert not files.next_path.exists()
+
+
+async def test_f66_a_disk_that_fails_after_the_answer_is_told_and_the_same_command_goes_on(
+    database_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    files, token = CredentialFiles(folder / "credential"), join_token(database_url)
+
+    def away(_method: str) -> bool:
+        folder.rename(tmp_path / "away")
+        return False
+
+    async with running_collector(database_url) as collector, agents_client(collector) as client:
+        with pytest.raises(ConfigError, match=r"joined, but the credential stands in .*credential\.next"):
+            await enroll(Losing(client, away), files, join_token=token, name="new-1")
+        (tmp_path / "away").rename(folder)
+        assert (await enroll(client, files, join_token=token, name="new-1")).agent == "new-1"
+    assert (one(database_url, USES_LEFT), files.path.exists()) == (0, True)
 
 
 async def test_f66_a_command_that_got_no_answer_goes_on_with_the_same_key_when_it_is_given_again(
@@ -151,3 +170,25 @@ async def test_f67_a_body_that_breaks_the_contract_costs_no_use(database_url: st
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
     assert one(database_url, USES_LEFT) == 1
+
+
+async def test_f79_bodies_that_do_not_come_keep_no_agent_from_joining(database_url: str) -> None:
+    head = (
+        "POST /v1/agents/enroll HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer isoe_" + "0" * 16 + "_" + "x" * 43
+        + "\r\nContent-Length: 100\r\n\r\n{"
+    ).encode()  # fmt: skip
+    token = join_token(database_url)
+    async with running_collector(database_url) as collector:
+        url = collector.client.base_url
+        slow = [await asyncio.open_connection(url.host, url.port) for _ in range(20)]
+        for _, writer in slow:
+            writer.write(head)
+        await collector.client.get("/healthz")
+        own = new_token()
+        body = {"name": "new-1", "key_id": own.key_id, "secret_sha256": own.secret_sha256}
+        answer = await collector.client.post(
+            "/v1/agents/enroll", json=body, headers={"Authorization": f"Bearer {token}"}
+        )
+        for _, writer in slow:
+            writer.close()
+    assert answer.status_code == 200

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.budget import Budgets
+from agent.revisions import ConfigCache, Start
 from agent.segment import HEADER_BYTES
+from agent.spool.files import write_durably
 from agent.telemetry import Telemetry
 from isochrone.batch import DropReason
 from tests.delivery import files, record, spool_in, stored
@@ -142,3 +145,23 @@ def test_f21_what_is_set_aside_stays_within_its_bound(tmp_path: Path) -> None:
     spool.close()
     kept = [path.stat().st_size for path in (tmp_path / "corrupt").iterdir()]
     assert 0 < sum(kept) <= 2**20
+
+
+def test_f20_a_pipe_under_a_name_of_ours_holds_neither_the_start_nor_the_writer(tmp_path: Path) -> None:
+    spool_folder, telemetry = tmp_path / "spool", Telemetry()
+    spool_folder.mkdir()
+    pipes = ("spool/losses.json", "spool/losses.tmp", "budget.json", "budget.tmp", "config.json", "config.notes.tmp")
+    for name in pipes:
+        os.mkfifo(tmp_path / name)
+    spool = spool_in(spool_folder, telemetry=telemetry)
+    telemetry.lost(DropReason.FULL, 1)
+    record(spool, 3)
+    spool.flush()
+    assert stored(spool) == [0, 1, 2]
+    spool.close()
+    Budgets(tmp_path / "budget.json", write=write_durably)
+    cache = ConfigCache(tmp_path / "config.json")
+    assert cache.start() == Start(good=None, candidate=None, bad=())
+    assert len(cache.give_up('"1"', "no").bad) == 1
+    with pytest.raises(OSError, match="No such device"):  # nobody reads at the other end
+        write_durably(tmp_path / "budget.json", b"{}")

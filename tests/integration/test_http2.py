@@ -11,7 +11,7 @@ from agent.transport import tls_context
 from agent.transport.http2 import harmless
 from isochrone.config import Assignment
 from isochrone.outcome import Connection, Outcome, RttMethod
-from tests.http2_server import GAP_SECONDS, TLS, TOKENS, Http2Server, http2_server
+from tests.http2_server import TLS, TOKENS, Http2Server, http2_server
 from tests.simulated import KEY, inference, rtt
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +63,8 @@ async def test_a_stream_over_http2_has_its_marks_and_tokens() -> None:
     assert found == sorted(found)
     assert marks.last_token is not None
     assert marks.first_token is not None
-    assert marks.last_token - marks.first_token == pytest.approx(GAP_SECONDS * (TOKENS - 1), rel=0.5)
+    streamed = (server.token_ns[-1] - server.token_ns[0]) / 1e9
+    assert marks.last_token - marks.first_token == pytest.approx(streamed, abs=0.015)
     assert server.requests[0][":path"] == "/v1/chat/completions"
     assert server.requests[0]["authorization"] == f"Bearer {KEY}"
 

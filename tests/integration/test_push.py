@@ -127,7 +127,7 @@ async def test_too_large_a_batch_is_halved_until_it_fits(tmp_path: Path) -> None
         await here.drained()
         assert (here.spool.queued_results, here.telemetry.dropped) == (0, {})
     assert sorted(seq for _, seq in collector.ids) == list(range(20))
-    assert len(collector.batches) == 8
+    assert sum(bool(batch.results) for batch in collector.batches.values()) == 8
 
 
 async def test_one_poisoned_result_is_found_by_halving_and_kept_aside(tmp_path: Path) -> None:
@@ -304,7 +304,10 @@ async def test_a_proxy_that_takes_nothing_is_not_flooded_with_halves(tmp_path: P
 async def test_what_was_damaged_after_sealing_is_counted_though_the_rest_is_halved_or_refused(
     *, tmp_path: Path, results: int, dropped: int
 ) -> None:
-    async with lab(tmp_path, lambda _: Reply(422, b"{}", PROBLEM)) as here:
+    def no_result(request: Request) -> Reply:
+        return Reply(422, b"{}", PROBLEM) if request.batch.results else Reply(body=encode_ack(ack_for(request.batch)))
+
+    async with lab(tmp_path, no_result) as here:
         fill(here, results)
         path = here.spool.waiting()[0].path
         path.write_bytes(path.read_bytes()[:-5])
@@ -373,7 +376,7 @@ async def test_the_loop_seals_by_time_obeys_the_collectors_flush_and_passes_on_i
 
 async def test_while_the_collector_is_away_segments_are_sealed_by_size_alone(tmp_path: Path) -> None:
     async with lab(tmp_path, lambda _: Reply(503)) as here:
-        record(here.spool, 1)
+        fill(here, 1)
         running = asyncio.create_task(here.sender.run())
         for _ in range(2_000):
             await asyncio.sleep(0.005)
@@ -384,6 +387,17 @@ async def test_while_the_collector_is_away_segments_are_sealed_by_size_alone(tmp
         here.spool.flush()
         assert len(here.patience.waits) > 20
         assert len(here.spool.waiting()) == 2, "the one that was refused, and the one that was open"
+
+
+async def test_the_last_push_of_a_run_ends_at_the_first_failure(tmp_path: Path) -> None:
+    leave_backlog(tmp_path / "spool", segments=5)
+    collector = LittleCollector()
+    collector.faults = [Reply(503)]
+    async with lab(tmp_path, collector) as here:
+        await here.sender.send_once_each()
+        assert (len(collector.requests), here.spool.queued_results) == (1, 5)
+        await here.sender.send_once_each()
+        assert here.spool.queued_results == 0
 
 
 async def test_an_idle_agent_reports_once_in_every_flush(tmp_path: Path) -> None:

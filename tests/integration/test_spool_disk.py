@@ -16,6 +16,7 @@ from agent.clock import SystemClock
 from agent.segment import encode_frame
 from agent.spool.files import MAX_SEGMENT_BYTES
 from agent.spool.spool import MEMORY_RESULTS
+from agent.spool.writer import Writer
 from agent.telemetry import Telemetry
 from isochrone.batch import DropReason
 from tests.delivery import MovedClock, files, record, result, spool_in, stored
@@ -257,3 +258,23 @@ def test_a_result_too_large_for_the_collector_is_left_out_and_counted(tmp_path: 
     assert telemetry.dropped == {DropReason.REJECTED: 1}
     assert record(spool, 1) == [1]
     spool.close()
+
+
+def test_a_disk_that_refuses_the_books_alone_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("agent.spool.writer.SYNC_SECONDS", 0.001)
+    tries: list[int] = []
+    enough = threading.Event()
+
+    def refuse() -> None:
+        tries.append(1)
+        if len(tries) == 5:
+            enough.set()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = Writer(lambda: None, books=refuse)
+    writer.start()
+    assert enough.wait(30)
+    writer.stop()
+    assert caplog.text.count("the disk fails") == 1

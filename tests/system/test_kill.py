@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -42,7 +43,8 @@ async def backends_are_killed(cluster: Cluster) -> None:
     backends = cluster.backends()
     assert backends, "the collector holds no connection"
     for pid in backends:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # the death of the first ends the others
+            os.kill(pid, signal.SIGKILL)
 
 
 def check_books(cluster: Cluster) -> None:

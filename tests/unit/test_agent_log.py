@@ -2,7 +2,10 @@
 
 import io
 import logging
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from uuid import UUID
 
 import pytest
@@ -78,3 +81,23 @@ def test_losses_are_counted_by_reason_and_brought_up_to_now_when_told() -> None:
     assert (status.expected_results, status.queued_results) == (7, 4)
     assert (status.boot_id, status.recorded_results) == (RUN, 9)
     assert status.oldest_queued_seconds == 1e6, "no more than the contract takes"
+
+
+def test_losses_that_two_threads_count_at_once_are_both_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = threading.Barrier(2)
+
+    class Met(Counter[DropReason]):
+        def __getitem__(self, reason: DropReason) -> int:
+            count = super().__getitem__(reason)
+            with suppress(threading.BrokenBarrierError):  # nobody comes: they count one after the other
+                meeting.wait(0.1)
+            return count
+
+    monkeypatch.setattr("agent.telemetry.Counter", Met)
+    telemetry = Telemetry()
+    others = [threading.Thread(target=telemetry.lost, args=(DropReason.IO,)) for _ in range(2)]
+    for one in others:
+        one.start()
+    for one in others:
+        one.join()
+    assert telemetry.dropped == {DropReason.IO: 2}

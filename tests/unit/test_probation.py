@@ -24,6 +24,7 @@ def watch(*, lag: float = 0.0, samples: int = 200, late: int = 0, outcomes: tupl
         (watch(lag=0.06, late=1), None, False),
         (watch(lag=0.06, late=3), watch(lag=0.2, late=50), False),
         (watch(lag=0.06, late=3), watch(), True),
+        (watch(lag=0.06, late=3), watch(samples=99), False),
         (watch(lag=0.06, late=50, samples=50), None, False),
     ],
 )

@@ -280,11 +280,13 @@ async def test_a_target_that_still_runs_is_not_started_again_and_stopping_ends_i
 
 
 @pytest.mark.anyio
-async def test_no_more_streams_run_at_once_than_allowed() -> None:
+@pytest.mark.parametrize("prober", Prober)
+async def test_no_more_probes_run_at_once_than_allowed(prober: Prober, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.schedule.MAX_ROUND_TRIPS", 2)
     told = Told(stuck=100)
     work = Scheduler(SystemClock(), Telemetry(), attempt=told, max_in_flight=2)
     work.start()
-    work.apply(config(*(target(name, 0.1, Prober.INFERENCE) for name in "abcd")))
+    work.apply(config(*(target(name, 0.1, prober) for name in "abcd")))
     await attempted(told, 2)
     await asyncio.sleep(0.3)
     assert len(told.attempts) == 2
