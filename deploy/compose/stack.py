@@ -147,7 +147,7 @@ def _hand_over_by_docker(folder: Path, users: Mapping[str, int]) -> None:
 def wait_until_well() -> None:
     """Return when every container is healthy, or ended with 0 as it should; raise Failed that names the others."""
     deadline = time.monotonic() + READY_SECONDS
-    while waiting := [words for one in containers() if (words := _ailment(one)) is not None]:
+    while waiting := [words for one in containers() if (words := ailment(one)) is not None]:
         if time.monotonic() > deadline:
             raise Failed(
                 f"not well after {READY_SECONDS:.0f} s: {'; '.join(waiting)}: docker compose logs SERVICE tells why"
@@ -161,7 +161,8 @@ def containers() -> Iterator[dict[str, Any]]:
         yield from json.loads(run("docker", "inspect", *names))
 
 
-def _ailment(container: Mapping[str, Any]) -> str | None:
+def ailment(container: Mapping[str, Any]) -> str | None:
+    """Return why a container, as Docker tells of it, is not well; None when it is."""
     state = container["State"]
     ended_well = state["Status"] == "exited" and state["ExitCode"] == 0
     health = state.get("Health", {}).get("Status", "healthy")
