@@ -1,4 +1,4 @@
-"""`make compose-up` makes its secrets once, whole, and for their readers alone; it tells in one line what is missing."""
+"""`make compose-up` makes its secrets once, whole, for their readers alone; it tells in one line what is missing."""
 
 import stat
 from pathlib import Path
