@@ -59,7 +59,7 @@ check: $(STAMP) check-deploy ## format, lint, types, layers, dead dependencies, 
 	$(BIN)/deptry .
 	$(BIN)/codespell
 
-check-deploy: $(STAMP) ## the Dockerfile and the compose file
+check-deploy: $(STAMP) ## the Dockerfile, the compose file, rules and routes of alerts, each by the program that reads it
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python deploy/check.py
 
 bench: $(STAMP) ## measure speed and size, each against its limit or a peer

@@ -30,6 +30,12 @@ CHECKS: Final = (
         ("check-jsonschema", "--quiet", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"), "make install"
     ),
     Check(("docker-compose", "config", "-q"), "Debian: docker-compose"),
+    Check(("promtool", "check", "config", "deploy/prometheus/prometheus.yml"), "Debian: prometheus"),
+    Check(
+        ("promtool", "check", "rules", "--lint=all", "--lint-fatal", "deploy/prometheus/rules/*.yml"),
+        "Debian: prometheus",
+    ),
+    Check(("amtool", "check-config", "deploy/alertmanager/alertmanager.yml"), "Debian: prometheus-alertmanager"),
 )
 
 

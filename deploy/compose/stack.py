@@ -23,6 +23,12 @@ READY_SECONDS: Final = 240.0
 AGENTS: Final = {"eu-central-1": "eu-central", "us-east-1": "us-east"}
 """Each agent's name and region; its service is `agent-<region>`."""
 
+ADDRESSES: Final = """\
+up: collector http://localhost:8420
+    Grafana http://localhost:3000 (user admin; password: sudo cat deploy/compose/secrets/grafana_admin_password)
+    Prometheus http://localhost:9090
+    Alertmanager http://localhost:9093"""
+
 ISOCHRONE: Final = 65532
 POSTGRES: Final = 999
 GRAFANA: Final = 472
@@ -70,9 +76,7 @@ def up() -> None:
             enroll(name, region)
     compose("up", "-d")
     wait_until_well()
-    print("up: collector http://localhost:8420  Grafana http://localhost:3000 (admin: the password is in")
-    print(f"    {SECRETS.relative_to(ROOT)}/grafana_admin_password)")
-    print("    Prometheus http://localhost:9090  Alertmanager http://localhost:9093")
+    print(ADDRESSES)
 
 
 def enroll(name: str, region: str) -> None:
