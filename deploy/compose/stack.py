@@ -17,6 +17,8 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECRETS: Final = Path(__file__).resolve().parent / "secrets"
+BUILT: Final = ("collector", "agent-eu-central")
+"""Services whose images are all that is built here: the others take the same."""
 HELPER_IMAGE: Final = "isochrone-collector:local"
 READY_SECONDS: Final = 240.0
 """Longest wait for all health checks: a first start of Postgres and Grafana on a slow disk, threefold."""
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def up() -> None:
     """Make secrets and images, start the collector, let the agents in, then start all the rest."""
     write_secrets(SECRETS)
-    compose("build")
+    compose("build", *BUILT)
     hand_over(SECRETS)
     compose("up", "-d", "collector")
     wait_until_well()
@@ -131,14 +133,14 @@ def hand_over(folder: Path) -> None:
         return
     if os.geteuid() == 0:
         for name, user in others.items():
-            os.chown(folder / name, user, user)
+            os.chown(folder / name, user, -1)
     else:
         _hand_over_by_docker(folder, others)
 
 
 def _hand_over_by_docker(folder: Path, users: Mapping[str, int]) -> None:
     """Change owners as root of a container: who may use Docker may do so, and needs no sudo."""
-    work = "; ".join(("import os", *(f"os.chown({name!r}, {user}, {user})" for name, user in users.items())))
+    work = "; ".join(("import os", *(f"os.chown({name!r}, {user}, -1)" for name, user in users.items())))
     box = ("--rm", "--user", "0:0", "--network", "none", "--cap-drop", "ALL")
     rights = ("--cap-add", "CHOWN", "--cap-add", "DAC_OVERRIDE")
     place = ("-v", f"{folder}:/secrets", "-w", "/secrets", "--entrypoint", "python3", HELPER_IMAGE)

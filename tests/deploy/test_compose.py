@@ -55,6 +55,12 @@ def test_every_secret_is_made_for_the_user_that_reads_it() -> None:
     assert used == set(stack.READERS.items())
 
 
+def test_every_image_that_is_built_here_is_built_once() -> None:
+    own = {service["image"] for service in SERVICES.values() if "build" in service}
+    assert sorted(SERVICES[name]["image"] for name in stack.BUILT) == sorted(own)
+    assert stack.HELPER_IMAGE in own
+
+
 def test_no_secret_stands_in_the_file() -> None:
     values = [str(value) for service in SERVICES.values() for value in service.get("environment", {}).values()]
     assert not [value for value in values if "password" in value.lower() and not value.startswith("/run/secrets/")]
