@@ -71,12 +71,13 @@ def up() -> None:
     compose("build", *BUILT)
     hand_over(SECRETS)
     compose("up", "-d", "collector")
-    wait_until_well()
+    wait_until_well("collector")
     known = {row["agent"] for row in json.loads(ask_collector("agents", "list", "--json"))}
     for name, region in AGENTS.items():
         if name not in known:
             enroll(name, region)
     compose("up", "-d")
+    print("waiting until every health check passes", flush=True)
     wait_until_well()
     print(ADDRESSES)
 
@@ -150,10 +151,13 @@ def _hand_over_by_docker(folder: Path, users: Mapping[str, int]) -> None:
 # --- docker
 
 
-def wait_until_well() -> None:
-    """Return when every container is healthy, or ended with 0 as it should; raise Failed that names the others."""
+def wait_until_well(*services: str) -> None:
+    """Return when every container is healthy, or ended with 0 as it should; raise Failed that names the others.
+
+    No service named: all of them.
+    """
     deadline = time.monotonic() + READY_SECONDS
-    while waiting := [words for one in containers() if (words := ailment(one)) is not None]:
+    while waiting := [words for one in containers(*services) if (words := ailment(one)) is not None]:
         if time.monotonic() > deadline:
             raise Failed(
                 f"not well after {READY_SECONDS:.0f} s: {'; '.join(waiting)}: docker compose logs SERVICE tells why"
@@ -161,9 +165,9 @@ def wait_until_well() -> None:
         time.sleep(1)
 
 
-def containers() -> Iterator[dict[str, Any]]:
-    """Yield what Docker knows of each container of the stack."""
-    if names := compose_said("ps", "-q").split():
+def containers(*services: str) -> Iterator[dict[str, Any]]:
+    """Yield what Docker knows of each container."""
+    if names := compose_said("ps", "-q", *services).split():
         yield from json.loads(run("docker", "inspect", *names))
 
 
