@@ -12,7 +12,7 @@ from deploy.compose import stack
 ROOT = Path(__file__).parents[2]
 STACK: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = STACK["services"]
-TARGETS: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose/targets.yml").read_text(encoding="utf-8"))
+TARGETS: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose/config/targets.yml").read_text(encoding="utf-8"))
 AGENTS = {name: service for name, service in SERVICES.items() if name.startswith("agent-")}
 HOSTS = {urlsplit(one["url"]).hostname for one in (*TARGETS["endpoints"], *TARGETS["sites"])}
 
