@@ -50,7 +50,7 @@ class Failed(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 1 with one line that says why it failed."""
+    """Run one command; return 1 with one line that says why it failed, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="stack.py", description="The stack of docker-compose.yml.")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     commands.add_parser("up", help="start everything, or what is missing of it")
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failed as exc:
         print(f"compose: {exc}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
