@@ -42,7 +42,7 @@ test: $(STAMP) ## prove it: unit, contract, integration, migration and system te
 # Some faults need a disk or a network of their own: without root they are skipped, and say so.
 test-faults: $(STAMP) ## everything of tests/faults, planted bugs, and over three minutes of random faults (half an hour)
 	ISOCHRONE_CHAOS_SECONDS=$${ISOCHRONE_CHAOS_SECONDS:-200} $(PYTEST) -m "not real and not bench" \
-		tests/faults tests/system/test_chaos.py tests/system/test_mutants.py $(ARGS)
+		tests/faults tests/system/test_chaos.py tests/system/test_mutants.py tests/system/test_scale_out.py $(ARGS)
 
 soak: $(STAMP) ## half an hour of random faults: nothing lost, nothing grown (ISOCHRONE_SOAK_MINUTES)
 	ISOCHRONE_SOAK_MINUTES=$${ISOCHRONE_SOAK_MINUTES:-30} $(BIN)/python -m pytest -s -m slow_fault \
