@@ -193,7 +193,7 @@ def compose(*words: str) -> None:
     """Run Compose and let it show what it does; raise Failed."""
     command = (*_program(), *words)
     if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
-        raise Failed(f"{' '.join(command)} failed: its own words stand above")
+        raise Failed(f"{' '.join(command)} failed: see above, and docker compose logs SERVICE")
 
 
 def compose_said(*words: str, given: str | None = None) -> str:
