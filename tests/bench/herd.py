@@ -169,9 +169,9 @@ def watched(address: tuple[str, int], seconds: list[float]) -> Iterator[None]:
 
 
 def watch(host: str, port: int) -> list[float]:
-    """Return how long each answer of `/healthz` took, until stdin ends."""
-    seconds = []
-    while not select.select([sys.stdin], [], [], ASK_EVERY_SECONDS)[0]:
+    """Return how long each answer of `/healthz` took, until stdin ends: one at least."""
+    seconds: list[float] = []
+    while not seconds or not select.select([sys.stdin], [], [], ASK_EVERY_SECONDS)[0]:
         began = time.perf_counter()
         try:
             connection = http.client.HTTPConnection(host, port, timeout=30)

@@ -34,7 +34,7 @@ async def test_f95_everything_that_an_agent_writes_is_its_own_alone(tmp_path: Pa
             await printed(agent, lambda lines: len(lines) == 4)
             await ended(agent)
     found = modes(tmp_path / "state")
-    assert {"config.json", "budget.json", "spool", "spool/lock"} <= found.keys()
+    assert {"config.candidate.json", "config.notes.json", "budget.json", "spool", "spool/lock"} <= found.keys()
     assert any(name.endswith(".seg") for name in found)
     folders = {name for name in found if (tmp_path / "state" / name).is_dir()}
     assert {name: mode for name, mode in found.items() if mode != (0o700 if name in folders else 0o600)} == {}

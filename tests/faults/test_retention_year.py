@@ -103,7 +103,7 @@ class Year:
         return int(row[0])
 
 
-@pytest.mark.parametrize("months", [5, pytest.param(12, marks=pytest.mark.slow_fault)])
+@pytest.mark.parametrize("months", [5, pytest.param(12, marks=[pytest.mark.slow_fault, pytest.mark.timeout(600)])])
 async def test_over_a_year_the_disk_stays_flat_and_no_row_inside_the_window_is_lost(
     database_url: str, engine: AsyncEngine, months: int
 ) -> None:

@@ -44,9 +44,9 @@ def no_duplicate_check() -> None:
 
     insert = results._insert  # noqa: SLF001  the check has no other door
 
-    async def always_new(*arguments: Any, **more: Any) -> bool:  # noqa: ANN401  as above
-        await insert(*arguments, **more)
-        return True
+    async def always_new(cursor: Any, ledgers: Any) -> set[Any]:  # noqa: ANN401  as above
+        await insert(cursor, ledgers)
+        return {results._key(ledger) for ledger in ledgers}  # noqa: SLF001  as above
 
     results._insert = always_new  # noqa: SLF001  as above
 
