@@ -1,0 +1,70 @@
+"""A fact: one stored result with who measured it, what was measured, and when by the collector's clock. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from collector.ingest import Ingested, Taken
+from collector.registry import AgentRow, EndpointRow, TargetRow
+from isochrone.result import Result
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One stored result, as exports see it."""
+
+    result: Result
+    started_ns: int
+    """When the probe started: Unix time by the collector's clock, as `v_result` has it."""
+    agent: AgentRow
+    target: TargetRow
+    endpoint: EndpointRow | None
+    """None: no target file names it any more."""
+    boot_id: str
+
+    @property
+    def result_id(self) -> str:
+        """What names the result in `v_result`: `boot_id` and `seq`."""
+        return f"{self.boot_id}:{self.result.seq}"
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a batch came from, and what was known then."""
+
+    agent: AgentRow
+    boot_id: str
+    came_at: datetime
+    """Ages count from here."""
+    targets: Mapping[int, TargetRow]
+    endpoints: Mapping[str, EndpointRow]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch brings for exports."""
+
+    facts: tuple[Fact, ...] = ()
+    spoiled: int = 0
+    """Results with a flag: stored, and left out here as in `/metrics`."""
+
+
+def facts_of(done: Ingested, origin: Origin) -> Facts:
+    """Return the results of a batch that were really stored; of a repeat none."""
+    if done.repeated:
+        return Facts()
+    taken = done.plan.taken
+    good = [one for one in taken if not one.result.flags]
+    came_ns = round(origin.came_at.timestamp() * 1e6) * 1_000
+    facts = [_fact(one, origin, came_ns) for one in good if one.target_id in origin.targets]
+    return Facts(facts=tuple(facts), spoiled=len(taken) - len(good))
+
+
+def _fact(taken: Taken, origin: Origin, came_ns: int) -> Fact:
+    target = origin.targets[taken.target_id]
+    return Fact(
+        result=taken.result,
+        started_ns=came_ns - round(taken.age_seconds * 1e6) * 1_000,
+        agent=origin.agent,
+        target=target,
+        endpoint=origin.endpoints.get(target.endpoint),
+        boot_id=origin.boot_id,
+    )
