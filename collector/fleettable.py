@@ -19,12 +19,24 @@ def agent_cells(row: FleetRow, now: datetime) -> tuple[str, ...]:
         _words((row.state, *(f"{warning}!" for warning in row.warnings))),
         _ago(row.last_report_at, now),
         row.version or ABSENT,
-        ABSENT if row.config_revision is None else f"{row.config_revision}/{row.assigned_revision}",
+        _config(row),
         _queue(row),
         _lost(row),
         _clock(row),
         ABSENT if row.coverage is None else f"{row.coverage:.1%}",
     )
+
+
+def _config(row: FleetRow) -> str:
+    """Return what runs and what is given; and what became of another that came, and is not what runs."""
+    if row.config_revision is None and row.received_revision is None:
+        return ABSENT
+    running = ABSENT if row.config_revision is None else row.config_revision
+    words = f"{running}/{row.assigned_revision}"
+    if row.failed_revision is not None:
+        return f"{words} failed {row.failed_revision}"
+    came = row.received_revision not in (None, row.config_revision)
+    return f"{words} received {row.received_revision}" if came else words
 
 
 def _words(words: Iterable[str]) -> str:

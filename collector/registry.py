@@ -151,9 +151,9 @@ KnownTargets = dict[tuple[str, str, int | None], Known]
 
 
 class Registry:
-    """A snapshot. Shares are worked out when they are first asked for."""
+    """A snapshot. Shares are worked out when they are first asked for, or taken over from the snapshot before."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, before: "Registry | None" = None) -> None:
         self.rows = rows
         self.agents = {agent.id: agent for agent in rows.agents}
         self.credentials = {credential.key_id: credential for credential in rows.credentials}
@@ -163,11 +163,18 @@ class Registry:
         """What every agent gets that is in no canary."""
         self.revision = 0 if self.released is None else self.released.revision
         self.canary = _open_canary(rows.revisions)
-        self.canaries = frozenset() if self.canary is None else canaries(self.canary, rows.agents)
+        self.canaries = frozenset() if self.canary is None else canaries(self.canary, _not_revoked(rows))
         """The agents, by id, that get the newest revision before the others."""
         self._targets = {(t.endpoint, t.module, t.model): t for t in rows.targets}
         self._shares: dict[int, Share] = {}
         self._known: dict[int, KnownTargets] = {}
+        if before is not None and before.rows.revisions == rows.revisions:
+            self._take_over(before)
+
+    def shows_as(self, other: "Registry") -> bool:
+        """Tell whether both are the same but for who may come in."""
+        mine, others = (msgspec.structs.replace(one.rows, credentials=(), access_tokens=()) for one in (self, other))
+        return mine == others and self.canaries == other.canaries
 
     def share(self, agent_id: int) -> Share:
         """Return what this agent shall probe."""
@@ -209,6 +216,14 @@ class Registry:
                 yield from self._resolve(agent, self.share(agent.id).config.targets)
             else:
                 yield from self._resolve(agent, share_of(_document(revision), agent))
+
+    def _take_over(self, before: "Registry") -> None:
+        """Keep what is the same: of 10,000 agents all shares take seconds, and one that joins changes none."""
+        moved = self.canaries ^ before.canaries
+        same = {id_ for id_, agent in self.agents.items() if agent == before.agents.get(id_) and id_ not in moved}
+        self._shares = {id_: share for id_, share in before._shares.items() if id_ in same}  # noqa: SLF001  its own
+        if before.rows.targets == self.rows.targets:
+            self._known = {id_: known for id_, known in before._known.items() if id_ in same}  # noqa: SLF001  its own
 
     def _revision_of(self, agent: AgentRow) -> RevisionRow | None:
         return self.canary if agent.id in self.canaries else self.released
@@ -258,6 +273,10 @@ class RegistryCache:
         self._loaded_at = 0.0
         self._fault: CollectorError | None = None
         """Why there is no snapshot yet."""
+        self._failing = False
+        """The last renewal failed."""
+        self._expected: dict[str, float] = {}
+        """Key ids stored by this process, and when: until a snapshot was read since."""
         self._unreadable: set[RevisionRow] = set()
 
     async def get(self) -> Registry:
@@ -265,6 +284,9 @@ class RegistryCache:
 
         Raise DatabaseUnavailable, or SchemaBehind, when there was none yet.
         """
+        if self._registry is not None and self._failing and self._lock.locked():
+            # The database is known not to answer: one caller waits for it, and no request.
+            return self._registry
         return await self.newer_than(MAX_AGE_SECONDS)
 
     async def after_miss(self) -> Registry:
@@ -273,29 +295,58 @@ class RegistryCache:
 
     async def newer_than(self, age_seconds: float) -> Registry:
         """Return a snapshot at most so old, as `get` does."""
+        fresh = self._fresh(age_seconds)
+        if fresh is not None:  # nobody waits for a renewal that he does not need
+            return fresh
         async with self._lock:
+            fresh = self._fresh(age_seconds)
+            if fresh is not None:
+                return fresh
             age = self._monotonic() - self._loaded_at
-            if self._registry is not None and age < age_seconds:
-                return self._registry
             if self._registry is None and self._fault is not None and age < min(age_seconds, MIN_AGE_SECONDS):
                 # Who waited for the lock meanwhile is told what the one before was told: nobody waits twice.
                 raise self._fault.with_traceback(None)
             return await self._refresh()
 
+    def expect(self, key_id: str) -> None:
+        """Note a credential that was stored just now: who bears it need not wait for the next renewal."""
+        self._expected[key_id] = self._monotonic()
+
+    async def with_key(self, key_id: str) -> Registry:
+        """Return a snapshot in which a credential is found if there is one, at once for one that is expected.
+
+        One renewal serves all who joined before it began.
+        """
+        if key_id not in self._expected:
+            return await self.after_miss()
+        async with self._lock:
+            tried = self._failing and self._fresh(MIN_AGE_SECONDS) is not None
+            if self._registry is not None and (tried or key_id not in self._expected):
+                return self._registry
+            return await self._refresh()
+
+    def _fresh(self, age_seconds: float) -> Registry | None:
+        return self._registry if self._monotonic() - self._loaded_at < age_seconds else None
+
     async def _refresh(self) -> Registry:
+        began = self._monotonic()
         try:
             rows = self._readable(await self._load())
         except (DatabaseUnavailable, SchemaBehind) as exc:
             self._fault = exc
+            self._failing = True
             if self._registry is None:
                 raise
             _log.warning("the registry could not be renewed and stays as it was: %s", exc)
             return self._registry
         finally:
             self._loaded_at = self._monotonic()
+        self._failing = False
+        self._expected = {key_id: at for key_id, at in self._expected.items() if at >= began}
         if self._registry is None or self._registry.rows != rows:
-            registry = Registry(rows)
-            self._on_change(registry)
+            registry = Registry(rows, self._registry)
+            if self._registry is None or not registry.shows_as(self._registry):
+                self._on_change(registry)
             self._registry = registry
         return self._registry
 
@@ -334,6 +385,13 @@ def canaries(revision: RevisionRow, agents: Iterable[AgentRow]) -> frozenset[int
     places = sorted((canary_place(agent.name, revision.revision), agent.id) for agent in agents)
     within = frozenset(agent_id for place, agent_id in places if place < revision.share_percent)
     return within or frozenset(agent_id for _, agent_id in places[:1])
+
+
+def _not_revoked(rows: Rows) -> Iterator[AgentRow]:
+    """Yield the agents that may still ask: one that may not tells nothing of a canary, or speaks against it unheard."""
+    held = {credential.agent_id for credential in rows.credentials}
+    good = {credential.agent_id for credential in rows.credentials if not credential.revoked}
+    return (agent for agent in rows.agents if agent.id in good or agent.id not in held)
 
 
 def _open_canary(revisions: tuple[RevisionRow, ...]) -> RevisionRow | None:

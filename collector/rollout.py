@@ -113,15 +113,23 @@ def roll_back(connection: Connection, revision: int | None, *, confirmed: bool) 
     return _insert(connection, document, share=ALL_PERCENT)
 
 
-def halt_if_harmful(connection: Connection, now: datetime) -> str | None:
-    """Halt the open canary when it does harm, and return why; None otherwise, or when another collector looks at it."""
+def halt_if_harmful(connection: Connection, now: datetime, *, heard_since: datetime | None = None) -> str | None:
+    """Halt the open canary when it does harm, and return why; None otherwise, or when another collector looks at it.
+
+    `heard_since`: since when the collector has listened without a break; None: for long.
+    """
     if not targets.try_canary_lock(connection):
         return None
+    targets.lock_targets(connection)  # a file that is applied meanwhile must not be undone by what stood before it
     registry = Registry(load_rows(connection))
     if registry.canary is None:
         return None
     number = registry.canary.revision
-    reason = verdict(number, registry.canaries, agent_config.list_reports(connection), now=now)
+    reports = agent_config.list_reports(connection)
+    if heard_since is not None and heard_since > now - timedelta(seconds=SILENT_SECONDS):
+        # Nobody is silent who could not be heard: an outage of the collector speaks against no configuration.
+        reports = [msgspec.structs.replace(one, reported_at=now) for one in reports]
+    reason = verdict(number, registry.canaries, reports, now=now)
     if reason is None or not targets.halt_revision(connection, number, reason=reason):
         return None
     if (standing := targets.find_revision(connection, registry.revision)) is not None:

@@ -13,14 +13,26 @@ _ADVICE: Final = "shorten the retention, give it more room, or raise ISOCHRONE_M
 _log = logging.getLogger(__name__)
 
 
-def judge(size: int, *, bound: int, was_full: bool) -> bool:
-    """Return whether batches must stop, and say so in the log when it is a change or a warning."""
-    ratio = size / bound
-    if ratio >= STOP_RATIO:
-        _log.error("the database holds %d of %d bytes, no batch is taken: %s", size, bound, _ADVICE)
-        return True
-    if was_full:
-        _log.warning("the database has room again: batches are taken")
-    if ratio >= WARN_RATIO:
-        _log.warning("the database holds %d of %d bytes: %s", size, bound, _ADVICE)
-    return False
+class Room:
+    """Judges each measurement by the bound; the log hears of changes alone."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._level = 0.0
+
+    def judge(self, size: int) -> bool:
+        """Return whether batches must stop."""
+        ratio = size / self._bound
+        before, self._level = self._level, next((level for level in (STOP_RATIO, WARN_RATIO) if ratio >= level), 0.0)
+        if self._level != before:
+            self._tell(size, was_full=before == STOP_RATIO)
+        return self._level == STOP_RATIO
+
+    def _tell(self, size: int, *, was_full: bool) -> None:
+        if self._level == STOP_RATIO:
+            _log.error("the database holds %d of %d bytes, no batch is taken: %s", size, self._bound, _ADVICE)
+            return
+        if was_full:
+            _log.warning("the database has room again: batches are taken")
+        if self._level == WARN_RATIO:
+            _log.warning("the database holds %d of %d bytes: %s", size, self._bound, _ADVICE)

@@ -234,6 +234,9 @@ FAULTS = {
     96: Fault("all faults at random, for long", (1, 2, 3, 4, 5)),
 }
 
+SMALL_SET = (1, 3, 5, 6, 9, 17, 23, 33, 38, 40, 50, 58, 65, 72, 76, 78, 79, 85, 87, 92)
+"""Faults that are tried by every `make test`."""
+
 INTRODUCTION = """# Promises
 
 What Isochrone promises about results on their way, agents' identity and configuration, and the tests that hold it.
@@ -270,6 +273,30 @@ def places_by_fault() -> dict[int, list[str]]:
         if name.startswith(FAULT_PREFIX) and number.isdigit():
             found.setdefault(int(number), []).append(place)
     return dict(sorted(found.items()))
+
+
+def quick_tests() -> set[str]:
+    """Return the tests, as path::name, that run without being asked for."""
+    quick = set()
+    for path in sorted(TESTS.rglob("test_*.py")):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        marks = [node.value for node in module.body if isinstance(node, ast.Assign) and _is_pytestmark(node)]
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not _is_slow(
+                [*marks, *node.decorator_list]
+            ):
+                quick.add(f"{path.relative_to(TESTS)}::{node.name}")
+    return quick
+
+
+def _is_pytestmark(node: ast.Assign) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == "pytestmark" for target in node.targets)
+
+
+def _is_slow(marks: list[ast.expr]) -> bool:
+    """Tell whether one of the marks is slow_fault; one of a single parameter leaves the others quick."""
+    words = [ast.unparse(mark) for mark in marks]
+    return any("slow_fault" in word and not word.startswith("pytest.mark.parametrize") for word in words)
 
 
 def page() -> str:

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final
@@ -13,17 +13,21 @@ from fastapi import Depends, Request
 
 from collector import auth
 from collector.api.admission import Admission, Buckets
+from collector.api.kept import Kept
 from collector.api.readers import Readers
 from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
+from collector.commits import Commits
 from collector.config import Settings
 from collector.errors import DatabaseUnavailable, Refused, SchemaBehind
+from collector.health import Health, Standing
 from collector.metrics import LiveMetrics
 from collector.registry import AgentRow, Registry, RegistryCache
 from collector.rollout import Applied
 from collector.store.credentials import confirm_credential
 from collector.store.engine import AsyncEngine, run
 from collector.store.partitions import Partitions
+from collector.store.runs import Runs
 
 MAX_BATCHES_AT_ONCE: Final = 32
 """Each may hold 4 MiB inflated and a connection to the database."""
@@ -37,6 +41,8 @@ MAX_BATCHES_OF_ONE_AGENT: Final = 4
 """Read or worked on at once: an agent has two lanes, and what it still holds open from before a broken connection."""
 MAX_ENROLMENTS_AT_ONCE: Final = 4
 """A fleet that enrols takes so many connections to the database, and no more."""
+MAX_EXPORTS_AT_ONCE: Final = 2
+"""Of the four readings at once: others read meanwhile."""
 ROTATE_HEADER: Final = "Isochrone-Rotate"
 """Stands in answers to an agent of which the operator wants a new credential."""
 TURN_SECONDS: Final = 5.0
@@ -72,14 +78,19 @@ class Context:
     settings: Settings
     engine: AsyncEngine
     readers: Readers
+    commits: Commits
     partitions: Partitions
+    runs: Runs
     registry: RegistryCache
     metrics: LiveMetrics
     utc_now: Callable[[], datetime]
     reload: Callable[[bool], Awaitable[Applied]]
     """Takes whether a file that takes most away is confirmed."""
-    check_ready: Callable[[], Awaitable[str]]
-    """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
+    check_ready: Callable[[], Awaitable[Standing]]
+    """Raises SchemaBehind, DatabaseUnfit, ClockWrong or DatabaseUnavailable."""
+    heard_since: datetime | None = None
+    """Since when agents could be heard, and what they said be written down, without a break that a job saw."""
+    monotonic: Callable[[], float] = time.monotonic
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
     config_reports: dict[int, dict[str, object]] = field(default_factory=dict)
@@ -92,13 +103,12 @@ class Context:
         default_factory=lambda: Buckets(per_second=FAILURES_PER_SECOND, burst=FAILURES_BURST, monotonic=time.monotonic)
     )
     """Wrong credentials by address."""
-    database_full: bool = False
-    """Beyond 90 % of `max_db_bytes`: no batch is taken until there is room again."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
+    exports: Admission = field(default_factory=lambda: Admission(MAX_EXPORTS_AT_ONCE, monotonic=time.monotonic))
+    summaries: Kept = field(default_factory=lambda: Kept(time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)
-    admitted: set[str] = field(default_factory=set)
-    """Key ids that this process let in and did not see in a snapshot yet."""
+    health: Health = field(default_factory=Health)
     confirmed: set[str] = field(default_factory=set)
     """Rotated credentials whose first use was written down by this process."""
 
@@ -128,16 +138,30 @@ def context_of(request: Request) -> Context:
     return context
 
 
+async def running(request: Request) -> Context:
+    """Return the running collector. FastAPI sends what is not async through a thread, at every request."""
+    return context_of(request)
+
+
 async def calling_agent(request: Request) -> Caller:
     """Return the agent whose credential the request bears; raise Refused. Reads nothing of the body.
 
     Only failures are counted against an address: a valid agent behind the same one is never refused for them.
     """
-    try:
+    with _counting_failures(request):
         return await _authenticated(request)
+
+
+@contextmanager
+def _counting_failures(request: Request) -> Iterator[None]:
+    """Count a wrong token against its address, and say so instead once there are too many. None at all is no guess."""
+    try:
+        yield
     except Refused as exc:
-        wait = context_of(request).failures.wait_seconds(request.client.host if request.client is not None else "")
-        if exc.kind != "unauthorized" or wait is None:
+        if exc.kind != "unauthorized" or "authorization" not in request.headers:
+            raise
+        wait = context_of(request).failures.wait_seconds("" if request.client is None else request.client.host)
+        if wait is None:
             raise
         detail = "Too many wrong tokens came from this address. Try again later, with a valid one."
         raise Refused("too_many_failures", detail, retry_after_seconds=wait) from exc
@@ -150,9 +174,7 @@ async def _authenticated(request: Request) -> Caller:
     key_id = auth.key_id_of(token)
     if key_id is not None and key_id not in registry.credentials:
         # What came in here a moment ago is looked for at once; a flood of unknown keys has to wait.
-        fresh = key_id in context.admitted
-        registry = await (context.registry.newer_than(0.0) if fresh else context.registry.after_miss())
-        context.admitted.discard(key_id)
+        registry = await context.registry.with_key(key_id)
     credential = auth.authenticate(token, registry.credentials)
     agent = registry.agents.get(credential.agent_id)
     if agent is None:
@@ -194,10 +216,11 @@ async def may_administer(request: Request) -> None:
 def _check(request: Request, scope: Scope, registry: Registry | None) -> None:
     tokens = () if registry is None else registry.rows.access_tokens
     keyhole = Keyhole(file_sha256=context_of(request).settings.read_token_sha256, tokens=tokens)
-    auth.check_scope(request.headers.get("authorization"), scope, keyhole)
+    with _counting_failures(request):
+        auth.check_scope(request.headers.get("authorization"), scope, keyhole)
 
 
-Running = Annotated[Context, Depends(context_of)]
+Running = Annotated[Context, Depends(running)]
 Calling = Annotated[Caller, Depends(calling_agent)]
 Reading = Depends(may_read)
 Scraping = Depends(may_scrape)

@@ -7,12 +7,14 @@ connection -> (headers) -> (body) -> complete -> keep-alive, uvicorn's own timeo
                 `------------------------------------------------------------'
 
 An answer that refuses a request does not close the connection at once: what the client still sends would turn it into a
-reset, and the client would never read why it was refused.
+reset, and the client would never read why it was refused. A client that leaves an answer unread is cut off after
+WRITE_SECONDS.
 """
 
 import asyncio
 from collections import Counter
-from ipaddress import ip_address
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,6 +23,10 @@ HEADER_SECONDS = 5.0
 """From the opening of the connection, or the first byte of a later request, to the end of the headers."""
 BODY_SECONDS = 20.0
 """From the end of the headers to the end of the body: later than every route's own bound, which is answered."""
+WRITE_SECONDS = 120.0
+"""From a full buffer to one that is nearly empty: a client that reads nothing must not hold an answer in memory.
+
+A configuration of the largest size over 64 kbit/s takes 35 s."""
 HEADER_BYTES: Final = 16 * 1024
 """Address and headers together."""
 
@@ -38,8 +44,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _limit: int | None = None
     """Connections of one address; None: no bound."""
+    _proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     _open: Counter[str] | None = None
     _counted: str | None = None
+    _stuck: asyncio.TimerHandle | None = None
+    """Ends a connection whose client does not read."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for the first request."""
@@ -52,11 +61,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._stop_waiting()
+        self._writes_again()
         if self._counted is not None and self._open is not None:
             self._open[self._counted] -= 1
             if self._open[self._counted] <= 0:
                 del self._open[self._counted]
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._writes_again()
+        self._stuck = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it has read."""
+        super().resume_writing()
+        self._writes_again()
 
     def data_received(self, data: bytes) -> None:
         """Close when the headers are not complete after so many bytes."""
@@ -94,6 +115,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_message_complete()
 
+    def _writes_again(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
     def _count_header(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > HEADER_BYTES:
@@ -101,9 +127,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _admitted(self) -> bool:
         """Count the connection; tell whether its address may have one more."""
-        if self._limit is None or self._open is None or self.client is None or is_loopback(self.client[0]):
+        if self._limit is None or self._open is None or self.client is None:
             return True
         address = self.client[0]
+        if is_loopback(address) or any(ip_address(address) in network for network in self._proxies):
+            return True
         if self._open[address] >= self._limit:
             return False
         self._open[address] += 1
@@ -122,9 +150,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def bounded(connections_per_address: int) -> type[BoundedProtocol]:
-    """Return a protocol whose connections of one address are bounded. One server's: the count is the class's."""
-    bounds = {"_limit": connections_per_address, "_open": Counter[str]()}
+def bounded(connections_per_address: int, *, proxies: Iterable[str] = ()) -> type[BoundedProtocol]:
+    """Return a protocol whose connections of one address are bounded, but for those networks.
+
+    One server's: the count is the class's.
+    """
+    networks = tuple(ip_network(network) for network in proxies)
+    bounds = {"_limit": connections_per_address, "_proxies": networks, "_open": Counter[str]()}
     return type("CountingProtocol", (BoundedProtocol,), bounds)
 
 

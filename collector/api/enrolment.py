@@ -32,11 +32,11 @@ def joining(request: Request) -> str:
 @router.post("/v1/agents/enroll")
 async def post_enroll(request: Request, token: Annotated[str, Depends(joining)], context: Running) -> Response:
     """Let in an agent that bears a join token, with the digest of a secret that it made itself."""
-    with context.enrolments.slot():
-        enrolment = await _read(request, Enrolment)
-        address = None if request.client is None else request.client.host
+    enrolment = await _read(request, Enrolment)  # before the slot: slow bodies must not keep others out
+    address = None if request.client is None else request.client.host
+    async with context.enrolments.slot_for(MAX_BYTES):
         enrolled = await run(context.engine, enroll, enrolment, token=token, address=address)
-    context.admitted.add(enrolled.key_id)
+    context.registry.expect(enrolled.key_id)
     return _json(enrolled)
 
 
@@ -49,10 +49,10 @@ async def get_credential(caller: Calling) -> Response:
 @router.put("/v1/agent/credential")
 async def put_credential(request: Request, caller: Calling, context: Running) -> Response:
     """Take one more credential of the agent; the one in use retires a day after the first use of the new one."""
-    with context.enrolments.slot():
-        key = await _read(request, NewKey)
+    key = await _read(request, NewKey)
+    async with context.enrolments.slot_for(MAX_BYTES):
         await run(context.engine, renew, key, agent_id=caller.agent.id, replaces=caller.credential.key_id)
-    context.admitted.add(key.key_id)
+    context.registry.expect(key.key_id)
     return _json(_held(caller, key.key_id))
 
 

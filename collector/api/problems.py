@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from collector.errors import (
+    ClockWrong,
     ConfirmationNeeded,
     DatabaseUnavailable,
     DatabaseUnfit,
@@ -40,6 +41,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "too_large": (413, "The body is too large"),
     "unsupported": (415, "The body's type or encoding is not supported"),
     "invalid": (422, "The request breaks the contract"),
+    "unknown_name": (422, "There is nothing of that name"),
     "targets_refused": (422, "The target file has problems; the old targets stay"),
     "too_much": (422, "Too much to read at once"),
     "too_fast": (429, "Too many batches of one agent"),
@@ -73,57 +75,71 @@ def problem(kind: str, detail: str, *, retry_after_seconds: float | None = None,
     return Response(msgspec.json.encode(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
+def _told(request: Request, kind: str, detail: str, *, retry_after_seconds: float | None = None) -> Response:
+    _count(request, kind)
+    return problem(kind, detail, retry_after_seconds=retry_after_seconds)
+
+
+def _count(request: Request, kind: str) -> None:
+    request.app.state.context.metrics.count_refusal(kind)
+
+
 def install(app: FastAPI) -> None:
-    """Let every error of the app leave as a problem."""
+    """Let every error of the app leave as a problem, counted by its kind."""
+    app.state.context.metrics.expect_refusals(PROBLEMS)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(TargetsRefused, _targets_refused)
     app.add_exception_handler(ConfirmationNeeded, _confirmation)
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(SchemaBehind, _not_ready)
     app.add_exception_handler(DatabaseUnfit, _not_ready)
+    app.add_exception_handler(ClockWrong, _not_ready)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
 
 
-async def _refused(_request: Request, exc: Exception) -> Response:
+async def _refused(request: Request, exc: Exception) -> Response:
     if not isinstance(exc, Refused):  # pragma: no cover
-        return problem("internal", str(exc))
-    return problem(exc.kind, str(exc), retry_after_seconds=exc.retry_after_seconds)
+        return _told(request, "internal", str(exc))
+    return _told(request, exc.kind, str(exc), retry_after_seconds=exc.retry_after_seconds)
 
 
-async def _targets_refused(_request: Request, exc: Exception) -> Response:
+async def _targets_refused(request: Request, exc: Exception) -> Response:
     problems = exc.problems if isinstance(exc, TargetsRefused) else ()
+    _count(request, "targets_refused")
     return problem("targets_refused", str(exc), problems=problems)
 
 
-async def _confirmation(_request: Request, exc: Exception) -> Response:
-    return problem("confirmation_needed", f"{exc}, or here with POST /-/reload?confirm=true")
+async def _confirmation(request: Request, exc: Exception) -> Response:
+    return _told(request, "confirmation_needed", f"{exc}, or here with POST /-/reload?confirm=true")
 
 
 async def _unavailable(request: Request, exc: Exception) -> Response:
     _log.warning("%s %s: %s", request.method, request.url.path, exc)
     # The text may name hosts and users of the database: it is for the log.
-    return problem("unavailable", "The database does not serve at the moment. Nothing was stored: send it again.")
+    return _told(
+        request, "unavailable", "The database does not serve at the moment. Nothing was stored: send it again."
+    )
 
 
-async def _not_ready(_request: Request, exc: Exception) -> Response:
-    return problem("not_ready", str(exc))
+async def _not_ready(request: Request, exc: Exception) -> Response:
+    return _told(request, "not_ready", str(exc))
 
 
-async def _validation(_request: Request, exc: Exception) -> Response:
+async def _validation(request: Request, exc: Exception) -> Response:
     errors = exc.errors() if isinstance(exc, RequestValidationError) else ()
     places = ("/".join(str(part) for part in error["loc"]) + ": " + str(error["msg"]) for error in errors)
-    return problem("invalid", printable("; ".join(places), limit=500))
+    return _told(request, "invalid", printable("; ".join(places), limit=500))
 
 
-async def _http(_request: Request, exc: Exception) -> Response:
+async def _http(request: Request, exc: Exception) -> Response:
     status = exc.status_code if isinstance(exc, HTTPException) else 500
     kind = _BY_STATUS.get(status, "internal" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "malformed")
-    return problem(kind, PROBLEMS[kind][1] + ".")
+    return _told(request, kind, PROBLEMS[kind][1] + ".")
 
 
 async def _internal(request: Request, exc: Exception) -> Response:
     # The server logs the traceback: the exception goes on to it behind this answer.
     _log.error("%s %s failed: %s", request.method, request.url.path, type(exc).__name__)
-    return problem("internal", "The collector failed to answer; its log says why.")
+    return _told(request, "internal", "The collector failed to answer; its log says why.")

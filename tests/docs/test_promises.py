@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.promises import FAULTS, PAGE, PROMISES, names_of_tests, page, places_by_fault
+from tests.promises import FAULTS, PAGE, PROMISES, SMALL_SET, names_of_tests, page, places_by_fault, quick_tests
 
 
 def test_the_page_is_what_the_tests_say() -> None:
@@ -22,3 +22,8 @@ def test_every_number_in_a_tests_name_is_a_fault_of_the_matrix() -> None:
 
 def test_every_fault_holds_promises_that_exist() -> None:
     assert all(fault.promises and set(fault.promises) <= PROMISES.keys() for fault in FAULTS.values())
+
+
+@pytest.mark.parametrize("number", SMALL_SET)
+def test_the_small_set_is_tried_by_every_run_of_the_tests(number: int) -> None:
+    assert quick_tests() & set(places_by_fault()[number]), "all its tests are marked slow_fault"

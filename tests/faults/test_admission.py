@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
-from collector import room
+from collector import identity
 from collector.api import deadlines
+from collector.auth import Scope
 from collector.config import Settings
 from collector.store import results
 from tests.collecting import (
@@ -63,7 +64,7 @@ async def test_f29_a_database_at_its_bound_stops_batches_and_nothing_else(
     bounds = Settings(database_url=database_url, batches_per_second=QUICK, max_db_bytes=1_000_000)
     async with running_collector(database_url, settings=bounds) as collector:
         async with asyncio.timeout(20):
-            while not collector.context.database_full:  # noqa: ASYNC110  a job sets it
+            while not collector.context.health.full:  # noqa: ASYNC110  a job sets it
                 await asyncio.sleep(0.02)
         answer = await collector.send(batch_of([inference_result(0)]))
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:isochrone:problem:full")
@@ -71,7 +72,7 @@ async def test_f29_a_database_at_its_bound_stops_batches_and_nothing_else(
         assert (await collector.fetch("/v1/agent/config")).status_code == 200
         assert "\nisochrone_db_max_bytes 1000000\n" in (await collector.fetch("/metrics")).text
         assert "ISOCHRONE_MAX_DB_BYTES" in caplog.text
-        collector.context.database_full = room.judge(1, bound=1_000_000, was_full=True)
+        collector.context.health.full = False
         assert (await collector.send(batch_of([inference_result(0)]))).json()["accepted"] == 1
 
 
@@ -129,3 +130,41 @@ async def test_f79_connections_of_one_address_are_bounded(monkeypatch: pytest.Mo
         assert b" 404 " in await asyncio.wait_for(reader.readline(), 10)
         for _, one in [*pairs, (reader, writer)]:
             one.close()
+
+
+async def test_f74_wrong_tokens_of_readers_are_limited_too_and_right_ones_unaffected(database_url: str) -> None:
+    right = identity.make_access_token(database_url, "board", Scope.READ)
+    async with running_collector(database_url) as collector:
+        paths = ("/v1/agents", "/metrics", "/v1/summary")
+
+        async def status(path: str, token: str | None) -> int:
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            return (await collector.client.get(path, headers=headers)).status_code
+
+        assert {await status(path, None) for path in paths * 10} == {401}, "no token is no guess"
+        tried = [await status(path, f"guess-{n}") for n, path in enumerate(paths * 10)]
+        assert (tried[0], tried[-1]) == (401, 429)
+        assert [await status(path, right) for path in paths] == [200] * 3
+
+
+async def test_f79_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "WRITE_SECONDS", 0.3)
+    app, lost, lose = FastAPI(), asyncio.Event(), deadlines.BoundedProtocol.connection_lost
+
+    def connection_lost(protocol: deadlines.BoundedProtocol, exc: Exception | None) -> None:
+        lose(protocol, exc)
+        lost.set()
+
+    monkeypatch.setattr(deadlines.BoundedProtocol, "connection_lost", connection_lost)
+
+    @app.get("/large")
+    async def large() -> Response:
+        return Response(b"x" * 64 * 2**20)
+
+    async with serving(app) as address, asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rsplit(":", 1)[1]), limit=1024)
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        await lost.wait()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(64 * 2**20)
+        writer.close()

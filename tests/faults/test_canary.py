@@ -1,21 +1,23 @@
 """A revision goes to a few agents first, and is taken back when it does them harm."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import msgspec
 import pytest
 
 from collector import admin, rollout
-from collector.app import _watch_canary, _write_reports
 from collector.errors import SettingsError
 from collector.rollout import Applied, Rollout
 from collector.store.engine import admin_transaction
 from collector.store.targets import try_canary_lock
+from collector.work import watch_canary, write_reports
 from isochrone.config import STATE_HEADER, ConfigState, Targets, encode_state
-from tests.collecting import Collector, batch_of, rtt_result, running_collector
+from tests.collecting import AGENT, Collector, batch_of, rtt_result, running_collector
 from tests.faults.test_config_shrink import sites
 
 pytestmark = pytest.mark.anyio
@@ -43,9 +45,9 @@ class Fleet:
 
     async def judge(self) -> None:
         """Let the collector write down what it heard, and look at the canary."""
-        await _write_reports(self.collector.context)
+        await write_reports(self.collector.context)
         await self.collector.context.registry.newer_than(0)
-        await _watch_canary(self.collector.context)
+        await watch_canary(self.collector.context)
 
 
 @asynccontextmanager
@@ -103,13 +105,31 @@ async def test_f64_a_canary_halts_when_its_agents_fall_silent(database_url: str)
         assert set((await all_of_it.revisions()).values()) == {1}
 
 
+async def test_f62_agents_that_no_collector_could_hear_speak_against_no_canary(database_url: str) -> None:
+    async with fleet(database_url, 10) as all_of_it:
+        canary(database_url, sites(3), 99)
+        await all_of_it.revisions()
+        for name in all_of_it.tokens:
+            await all_of_it.poll(name, ConfigState(running=1, received=1))
+        await all_of_it.judge()
+        now = datetime.now(UTC) + timedelta(seconds=rollout.SILENT_SECONDS + 10)
+        context = all_of_it.collector.context
+        context.utc_now = lambda: now
+        context.heard_since = now  # as after a start, or an outage of the database
+        await all_of_it.judge()
+        assert set((await all_of_it.revisions()).values()) == {2}
+        context.heard_since = now - timedelta(seconds=rollout.SILENT_SECONDS)
+        await all_of_it.judge()
+        assert set((await all_of_it.revisions()).values()) == {1}
+
+
 async def test_f64_one_collector_at_a_time_judges(database_url: str) -> None:
     async with fleet(database_url, 1) as all_of_it:
         canary(database_url, sites(3), 99)
         await all_of_it.collector.context.registry.newer_than(0)
         await all_of_it.poll("a-0", ConfigState(running=1, received=2, failed=2, reason="bad"))
         await all_of_it.poll("a-0", ConfigState(running=1, received=2, failed=2, reason="bad"))
-        await _write_reports(all_of_it.collector.context)
+        await write_reports(all_of_it.collector.context)
         with admin_transaction(database_url) as other, admin_transaction(database_url) as this:
             assert try_canary_lock(other)
             assert rollout.halt_if_harmful(this, datetime.now(UTC)) is None
@@ -164,3 +184,30 @@ async def test_a_header_that_says_nothing_costs_no_configuration(database_url: s
         headers = {"Authorization": f"Bearer {collector.token}", STATE_HEADER: header}
         assert (await collector.client.get("/v1/agent/config", headers=headers)).status_code == 200
         assert collector.context.config_reports == {}
+
+
+async def test_f64_a_halt_does_not_undo_a_file_that_is_applied_meanwhile(database_url: str) -> None:
+    async with fleet(database_url, 1) as all_of_it:
+        canary(database_url, sites(3), 99)
+        await all_of_it.collector.context.registry.newer_than(0)
+        for name in ("a-0", AGENT):
+            token = all_of_it.collector.token if name == AGENT else all_of_it.tokens[name]
+            state = encode_state(ConfigState(running=1, received=2, failed=2, reason="bad"))
+            headers = {"Authorization": f"Bearer {token}", STATE_HEADER: state}
+            await all_of_it.collector.client.get("/v1/agent/config", headers=headers)
+        await write_reports(all_of_it.collector.context)
+
+        def halt() -> str | None:
+            with admin_transaction(database_url) as connection:
+                return rollout.halt_if_harmful(connection, datetime.now(UTC))
+
+        moved = msgspec.structs.replace(sites(3), sites=tuple(
+            msgspec.structs.replace(site, url="http://127.0.0.1:9/moved") for site in sites(3).sites
+        ))  # fmt: skip
+        with admin_transaction(database_url) as operator:
+            rollout.apply_document(operator, moved)
+            halting = asyncio.create_task(asyncio.to_thread(halt))
+            await asyncio.sleep(0.3)  # it may wait for the operator or not: what it does must be right
+        assert await halting is None, "that canary is not the newest any more"
+        urls = all_of_it.collector.rows("SELECT DISTINCT url FROM endpoint")
+        assert urls == [("http://127.0.0.1:9/moved",)]

@@ -170,3 +170,25 @@ async def test_f67_a_body_that_breaks_the_contract_costs_no_use(database_url: st
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
     assert one(database_url, USES_LEFT) == 1
+
+
+async def test_f79_bodies_that_do_not_come_keep_no_agent_from_joining(database_url: str) -> None:
+    head = (
+        "POST /v1/agents/enroll HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer isoe_" + "0" * 16 + "_" + "x" * 43
+        + "\r\nContent-Length: 100\r\n\r\n{"
+    ).encode()  # fmt: skip
+    token = join_token(database_url)
+    async with running_collector(database_url) as collector:
+        url = collector.client.base_url
+        slow = [await asyncio.open_connection(url.host, url.port) for _ in range(20)]
+        for _, writer in slow:
+            writer.write(head)
+        await collector.client.get("/healthz")
+        own = new_token()
+        body = {"name": "new-1", "key_id": own.key_id, "secret_sha256": own.secret_sha256}
+        answer = await collector.client.post(
+            "/v1/agents/enroll", json=body, headers={"Authorization": f"Bearer {token}"}
+        )
+        for _, writer in slow:
+            writer.close()
+    assert answer.status_code == 200

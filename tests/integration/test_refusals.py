@@ -12,6 +12,7 @@ import pytest
 
 from collector.api import deadlines
 from collector.api.context import MAX_BATCHES_AT_ONCE
+from collector.api.problems import PROBLEMS
 from isochrone.batch import MAX_BODY_BYTES, MAX_INFLATED_BYTES
 from isochrone.wire import encode_batch
 from tests.collecting import Collector, batch_of, inference_result, running_collector
@@ -305,3 +306,41 @@ async def _start_batch(collector: Collector, token: str) -> asyncio.StreamWriter
 
 async def _connect(collector: Collector) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection(collector.client.base_url.host, collector.client.base_url.port)
+
+
+async def test_requests_that_are_refused_are_counted_by_their_problem(collector: Collector) -> None:
+    async def count(reason: str) -> float:
+        text = (await collector.fetch("/metrics")).text
+        return float(text.split(f'isochrone_refused_requests_total{{reason="{reason}"}} ')[1].split("\n")[0])
+
+    assert [await count(reason) for reason in PROBLEMS] == [0] * len(PROBLEMS)
+    collector.context.database_full = True
+    await collector.send(batch_of([]))
+    collector.context.database_full = False
+    await collector.post(b"{}", {"Content-Type": "text/plain"})
+    await collector.post(b"{}", token="nobody")
+    await collector.client.get("/nowhere")
+    await collector.client.get("/v1/summary", params={"window": "x"})
+    reasons = ("full", "unsupported", "unauthorized", "not_found", "invalid", "internal")
+    assert [await count(reason) for reason in reasons] == [1, 1, 1, 1, 1, 0]
+
+
+async def test_a_row_that_a_constraint_refuses_holds_up_no_other(collector: Collector) -> None:
+    collector.alter("ALTER TABLE result ADD CONSTRAINT no_teapot CHECK (http_status <> 418)")
+    batch = batch_of([inference_result(n, http_status=418 if n in {1, 4} else 200) for n in range(6)])
+    ack = (await collector.send(batch)).json()
+    assert {one["seq"]: one["reason"] for one in ack["rejected"]} == {1: "unstorable", 4: "unstorable"}
+    assert ack["accepted"] == 4
+    assert (await collector.send(batch)).json()["duplicate"] == 4
+
+
+@pytest.mark.parametrize("table", ["batch", "agent_run", "agent_report"])
+async def test_what_a_constraint_refuses_beside_the_results_is_503_and_nothing_is_stored(
+    collector: Collector, table: str
+) -> None:
+    collector.alter(f"ALTER TABLE {table} ADD CONSTRAINT never CHECK (agent_id < 0)")
+    answer = await collector.send(batch_of([inference_result(0)]))
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:isochrone:problem:unavailable")
+    assert collector.rows() == []
+    collector.alter(f"ALTER TABLE {table} DROP CONSTRAINT never")
+    assert (await collector.send(batch_of([inference_result(0)]))).json()["accepted"] == 1

@@ -75,6 +75,23 @@ def test_every_number_has_its_words() -> None:
 
 
 @pytest.mark.parametrize(
+    ("revisions", "said"),
+    [
+        ((4, 4, None), "4/4"),
+        ((3, 3, None), "3/4"),
+        ((3, 4, None), "3/4 received 4"),
+        ((3, 4, 4), "3/4 failed 4"),
+        ((None, 4, 4), "-/4 failed 4"),
+        ((None, None, None), "-"),
+    ],
+)
+def test_what_became_of_a_configuration_is_told(revisions: tuple[int | None, ...], said: str) -> None:
+    running, received, failed = revisions
+    told = row(Share(revision=4), config_revision=running, received_revision=received, failed_revision=failed)
+    assert agent_cells(told, NOW)[5] == said
+
+
+@pytest.mark.parametrize(
     ("ago", "said"), [(0.2, "0s"), (119, "119s"), (121, "2m"), (7_300, "2h"), (172_801, "2d"), (10**7, "115d")]
 )
 def test_the_last_report_is_told_to_one_unit(ago: float, said: str) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from collector.auth import Credential
 from collector.errors import DatabaseUnavailable, SchemaBehind
 from collector.registry import (
     AgentRow,
@@ -252,3 +253,156 @@ async def test_who_waited_for_a_first_try_that_failed_does_not_try_again() -> No
     source.rows = rows(TARGETS)
     source.now += 1
     assert (await source.cache.get()).revision == 1
+
+
+class Database:
+    """Rows that come when the test says so, or never."""
+
+    def __init__(self) -> None:
+        self.rows = rows(TARGETS)
+        self.reads = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.serves = True
+
+    async def load(self) -> Rows:
+        self.reads += 1
+        read = self.rows
+        await self.answers.wait()
+        if not self.serves:
+            raise DatabaseUnavailable("it is gone")
+        return read
+
+
+def cached(database: Database, now: list[float]) -> RegistryCache:
+    return RegistryCache(database.load, monotonic=lambda: now[0], on_change=lambda _registry: None)
+
+
+@pytest.mark.anyio
+async def test_nobody_waits_for_a_renewal_while_what_is_there_is_fresh_enough() -> None:
+    database, now = Database(), [100.0]
+    cache = cached(database, now)
+    first = await cache.get()
+    now[0] += 10.0
+    database.answers.clear()
+    job = asyncio.create_task(cache.newer_than(5.0))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(cache.get(), 5) is first
+    database.answers.set()
+    await job
+
+
+@pytest.mark.anyio
+async def test_once_the_database_failed_no_request_waits_for_the_next_try() -> None:
+    database, now = Database(), [100.0]
+    cache = cached(database, now)
+    first = await cache.get()
+    database.serves = False
+    now[0] += 30.0
+    assert await cache.get() is first
+    database.answers.clear()
+    now[0] += 30.0
+    job = asyncio.create_task(cache.newer_than(5.0))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(cache.get(), 5) is first
+    database.serves = True
+    database.answers.set()
+    await job
+    reads = database.reads
+    now[0] += 30.0
+    await cache.get()
+    assert database.reads == reads + 1, "once it serves again, age counts again"
+
+
+@pytest.mark.anyio
+async def test_one_renewal_serves_all_who_joined_before_it_began_and_nobody_who_joined_later() -> None:
+    database, now = Database(), [100.0]
+    cache = cached(database, now)
+    await cache.get()
+    for key in ("a", "b", "c"):
+        cache.expect(key)
+    now[0] += 0.1
+    database.answers.clear()
+    asked = [asyncio.create_task(cache.with_key(key)) for key in ("a", "b", "c")]
+    await asyncio.sleep(0)
+    now[0] += 0.1
+    cache.expect("later")
+    database.answers.set()
+    await asyncio.gather(*asked)
+    assert database.reads == 2
+    await cache.with_key("later")
+    assert database.reads == 3
+    await cache.with_key("unknown")
+    assert database.reads == 3, "a flood of unknown keys has to wait"
+
+
+def test_an_agent_that_was_revoked_is_in_no_canary() -> None:
+    def held(agent_id: int, *, revoked: bool) -> Credential:
+        return Credential(key_id=str(agent_id), agent_id=agent_id, secret_sha256="", revoked=revoked)
+
+    fleet = tuple(msgspec.structs.replace(AGENT, id=n, name=f"a-{n}") for n in range(1, 41))
+    plain = rows(TARGETS)
+    canary = msgspec.structs.replace(plain.revisions[0], revision=2, share_percent=50)
+    keys = (*(held(n, revoked=n % 2 == 0) for n in range(1, 41)), held(2, revoked=True))
+    of_all = msgspec.structs.replace(plain, agents=fleet, revisions=(canary, *plain.revisions))
+    everybody = Registry(of_all).canaries
+    assert Registry(msgspec.structs.replace(of_all, credentials=keys)).canaries == {n for n in everybody if n % 2 == 1}
+    assert any(n % 2 == 0 for n in everybody)
+
+
+@pytest.mark.anyio
+async def test_who_may_come_in_changes_no_share_and_no_series() -> None:
+    database, now, changes = Database(), [100.0], []
+    cache = RegistryCache(database.load, monotonic=lambda: now[0], on_change=changes.append)
+    first = await cache.get()
+    share, known = first.share(1), first.known_targets(1)
+    key = Credential(key_id="k", agent_id=1, secret_sha256="", revoked=False)
+    database.rows = msgspec.structs.replace(database.rows, credentials=(key,))
+    second = await cache.newer_than(0)
+    assert "k" in second.credentials
+    assert second.share(1) is share
+    assert second.known_targets(1) is known
+    assert changes == [first]
+    joined = msgspec.structs.replace(AGENT, id=2, name="berlin-2")
+    database.rows = msgspec.structs.replace(database.rows, agents=(AGENT, joined))
+    third = await cache.newer_than(0)
+    assert third.share(1) is share
+    assert third.share(2).config.agent == "berlin-2"
+    assert changes == [first, third]
+
+
+@pytest.mark.parametrize("changed", ["agent", "file", "targets", "canary"])
+def test_what_changed_is_worked_out_anew(changed: str) -> None:
+    (endpoint,) = TARGETS.endpoints
+    plain = rows(TARGETS)
+    other = rows(msgspec.structs.replace(TARGETS, endpoints=(msgspec.structs.replace(endpoint, modules=("chat",)),)))
+    moved = msgspec.structs.replace(AGENT, region=RegionRow(id=2, name="elsewhere"))
+    canary = msgspec.structs.replace(other.revisions[0], revision=2, share_percent=50)
+    after = {
+        "agent": msgspec.structs.replace(plain, agents=(moved,)),
+        "file": other,
+        "targets": msgspec.structs.replace(plain, targets=plain.targets[:1]),
+        "canary": msgspec.structs.replace(plain, revisions=(canary, *plain.revisions)),
+    }[changed]
+    before = Registry(plain)
+    before.share(1), before.known_targets(1)
+    renewed, fresh = Registry(after, before), Registry(after)
+    assert renewed.share(1) == fresh.share(1)
+    assert renewed.known_targets(1) == fresh.known_targets(1)
+    assert not renewed.shows_as(before)
+
+
+def test_an_agent_whose_canary_was_left_for_another_gets_its_new_share() -> None:
+    """A revocation moves an agent into a canary of one without any change of the revisions."""
+    plain = rows(TARGETS)
+    two = (AGENT, msgspec.structs.replace(AGENT, id=2, name="berlin-2"))
+    canary = msgspec.structs.replace(plain.revisions[0], revision=2, share_percent=1)
+    of_both = msgspec.structs.replace(plain, agents=two, revisions=(canary, *plain.revisions))
+    before = Registry(of_both)
+    (member,) = before.canaries
+    assert before.share(3 - member).config.revision == 1
+    gone = (Credential(key_id="k", agent_id=member, secret_sha256="", revoked=True),)
+    after = Registry(msgspec.structs.replace(of_both, credentials=gone), before)
+    assert after.share(3 - member).config.revision == 2
+    assert after.share(member).config.revision == 1
+    assert not after.shows_as(before)
