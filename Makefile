@@ -67,7 +67,7 @@ fmt: $(STAMP) ## put the code into its form
 
 lock: $(STAMP) ## renew deploy/locks from pyproject.toml (ARGS=--upgrade to take newer releases)
 	$(UV_COMPILE) --extra agent -o $(LOCKS)/agent.txt $(ARGS)
-	$(UV_COMPILE) --extra collector -o $(LOCKS)/collector.txt $(ARGS)
+	$(UV_COMPILE) --extra collector --extra telemetry -o $(LOCKS)/collector.txt $(ARGS)
 	$(UV_COMPILE) --all-extras --group dev -o $(LOCKS)/dev.txt $(ARGS)
 
 clean: ## remove the environment and caches (data of `make up` stays)

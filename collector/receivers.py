@@ -67,7 +67,9 @@ def load_receivers(environment: Mapping[str, str]) -> Receivers:
     return Receivers(
         otlp=_receiver(environment, "ISOCHRONE_OTLP"),
         remote_write=_remote_write(environment),
-        queue_results=DEFAULT_QUEUE_RESULTS if queue is None else _read("ISOCHRONE_EXPORT_QUEUE_RESULTS", queue, _count),
+        queue_results=DEFAULT_QUEUE_RESULTS
+        if queue is None
+        else _read("ISOCHRONE_EXPORT_QUEUE_RESULTS", queue, _count),
         ca_file=None if ca_file is None else _readable(ca_file),
     )
 
@@ -99,7 +101,9 @@ def _url(name: str, text: str) -> str:
         raise SettingsError(f"{name}: {exc}: write the whole address") from exc
     if parts.username is not None or parts.password is not None:
         # What is left of the @ may be a password: it is not repeated.
-        raise SettingsError(f"{name} holds a user or a password: put them into {name.removesuffix('_URL')}_HEADERS_FILE")
+        raise SettingsError(
+            f"{name} holds a user or a password: put them into {name.removesuffix('_URL')}_HEADERS_FILE"
+        )
     if parts.scheme not in {"http", "https"} or not host or len(parts.path) <= 1 or parts.fragment:
         raise SettingsError(
             f"{name}={text!r}: write the whole address with its path, as in {_EXAMPLES[name.split('_')[1]]}"
@@ -127,7 +131,9 @@ def _headers_of_file(environment: Mapping[str, str], name: str) -> Headers:
         why = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise SettingsError(f"{name}={path!r} cannot be read: {why}") from exc
     pairs = [line.partition(":") for line in lines if line.strip()]
-    return tuple(_header(key, value, place=f"{name}={path!r}", form="Name: value, one on a line") for key, _, value in pairs)
+    return tuple(
+        _header(key, value, place=f"{name}={path!r}", form="Name: value, one on a line") for key, _, value in pairs
+    )
 
 
 def _header(name: str, value: str, *, place: str, form: str) -> tuple[str, str]:

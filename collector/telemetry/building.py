@@ -1,4 +1,4 @@
-"""What the settings ask for, built. The only module here that needs the extra `telemetry`: import it when one is set."""
+"""What the settings ask for, built. It needs the extra `telemetry`: import it when a receiver is set."""
 
 from importlib.metadata import version
 from pathlib import Path

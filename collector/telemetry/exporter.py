@@ -97,7 +97,7 @@ class Exporter:
         self._stopping = asyncio.Event()
         self._wait_seconds = FIRST_WAIT_SECONDS
         self._not_before = 0.0
-        """By the monotonic clock: what the receiver asked for, or what we wait of ourselves, holds for every request."""
+        """By the monotonic clock: what the receiver asked for, or we wait of ourselves, holds for all requests."""
         self._told: dict[str, float] = {}
         """When the log was last told of what, by the monotonic clock."""
         self._failing = False

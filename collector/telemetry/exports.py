@@ -9,8 +9,9 @@ from collector.errors import SettingsError
 from collector.ingest import Ingested
 from collector.metrics.families import ExportFamilies
 from collector.receivers import Receivers
+from collector.registry import Registry
 from collector.telemetry.exporter import Clock, Exporter
-from collector.telemetry.facts import Origin, facts_of
+from collector.telemetry.facts import Known, Origin, facts_of
 
 GRACE_SECONDS: Final = 3.0
 """For what waits when the collector is told to stop."""
@@ -21,15 +22,18 @@ class Exports:
 
     def __init__(self, exporters: Sequence[Exporter] = ()) -> None:
         self.exporters = tuple(exporters)
+        self._known = Known()
 
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody is to get results."""
-        return bool(self.exporters)
+    def sync(self, registry: Registry) -> None:
+        """Take over what the registry says of targets and endpoints."""
+        targets = {target.id: target for target in registry.rows.targets}
+        self._known = Known(targets=targets, endpoints=registry.endpoints)
 
     def take(self, done: Ingested, origin: Origin) -> None:
         """Take over a batch after its commit; never waits. A repeat brings nothing."""
-        brought = facts_of(done, origin)
+        if not self.exporters:
+            return
+        brought = facts_of(done, origin, self._known)
         for exporter in self.exporters:
             exporter.offer(brought.facts, spoiled=brought.spoiled)
 

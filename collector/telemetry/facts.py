@@ -35,8 +35,13 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
     came_at: datetime
     """Ages count from here."""
-    targets: Mapping[int, TargetRow]
-    endpoints: Mapping[str, EndpointRow]
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What the registry says of targets (by id) and endpoints (by name)."""
+
+    targets: Mapping[int, TargetRow] = {}
+    endpoints: Mapping[str, EndpointRow] = {}
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,24 +52,24 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Results with a flag: stored, and left out here as in `/metrics`."""
 
 
-def facts_of(done: Ingested, origin: Origin) -> Facts:
+def facts_of(done: Ingested, origin: Origin, known: Known) -> Facts:
     """Return the results of a batch that were really stored; of a repeat none."""
     if done.repeated:
         return Facts()
     taken = done.plan.taken
     good = [one for one in taken if not one.result.flags]
     came_ns = round(origin.came_at.timestamp() * 1e6) * 1_000
-    facts = [_fact(one, origin, came_ns) for one in good if one.target_id in origin.targets]
-    return Facts(facts=tuple(facts), spoiled=len(taken) - len(good))
 
+    def fact_of(one: Taken) -> Fact:
+        target = known.targets[one.target_id]
+        return Fact(
+            result=one.result,
+            started_ns=came_ns - round(one.age_seconds * 1e6) * 1_000,
+            agent=origin.agent,
+            target=target,
+            endpoint=known.endpoints.get(target.endpoint),
+            boot_id=origin.boot_id,
+        )
 
-def _fact(taken: Taken, origin: Origin, came_ns: int) -> Fact:
-    target = origin.targets[taken.target_id]
-    return Fact(
-        result=taken.result,
-        started_ns=came_ns - round(taken.age_seconds * 1e6) * 1_000,
-        agent=origin.agent,
-        target=target,
-        endpoint=origin.endpoints.get(target.endpoint),
-        boot_id=origin.boot_id,
-    )
+    facts = tuple(fact_of(one) for one in good if one.target_id in known.targets)
+    return Facts(facts=facts, spoiled=len(taken) - len(good))

@@ -140,9 +140,7 @@ def _add_point(metric: Metric, value: Value, *, fact: Fact, common: list[KeyValu
     if value.instrument is PROBES and fact.result.outcome is not Outcome.OK:
         point.attributes.append(_attribute("error.type", fact.result.outcome.value))
     named = [_attribute("isochrone.result_id", fact.result_id)]
-    point.exemplars.append(
-        Exemplar(time_unix_nano=point.time_unix_nano, as_double=number, filtered_attributes=named)
-    )
+    point.exemplars.append(Exemplar(time_unix_nano=point.time_unix_nano, as_double=number, filtered_attributes=named))
 
 
 def _attributes(values: Mapping[str, str | int]) -> list[KeyValue]:
@@ -163,5 +161,7 @@ def _partial(body: bytes) -> Verdict:
     rejected, message = response.partial_success.rejected_data_points, response.partial_success.error_message
     if not rejected and not message:
         return Verdict(fate=Fate.TAKEN)
-    words = f"{rejected} data points refused: {printable(message) or 'without a word'}" if rejected else printable(message)
+    words = (
+        f"{rejected} data points refused: {printable(message) or 'without a word'}" if rejected else printable(message)
+    )
     return Verdict(fate=Fate.TAKEN, words=words, rejected=max(0, rejected))

@@ -66,7 +66,7 @@ class HttpDoor:
         return text
 
     def _hide_bytes(self, content: bytes) -> bytes:
-        """A receiver may repeat what it was sent: no secret goes into the log that way."""
+        """Keep what a receiver repeats of its request out of the log."""
         for secret in self._secrets:
             content = content.replace(secret.encode(), b"***")
         return content

@@ -1,9 +1,9 @@
-"""The messages of Prometheus remote write 1.0 (prompb, package `prometheus`), made at run time: no package has them. Pure.
+"""The messages of Prometheus remote write 1.0 (prompb), made at run time: no package has them. Pure.
 
-    WriteRequest { repeated TimeSeries timeseries = 1 }
-    TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2 }
-    Label        { string name = 1; string value = 2 }
-    Sample       { double value = 1; int64 timestamp = 2 }     milliseconds of Unix time
+WriteRequest { repeated TimeSeries timeseries = 1 }
+TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2 }
+Label        { string name = 1; string value = 2 }
+Sample       { double value = 1; int64 timestamp = 2 }     milliseconds of Unix time
 """
 
 from collections.abc import Iterable

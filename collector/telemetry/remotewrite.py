@@ -91,7 +91,7 @@ class RemoteWriteDialect:
         return None
 
     def _forget(self, now_ms: int) -> None:
-        """What is older than the age bound is refused by its age."""
+        """Forget times that are older than the age bound, which holds for them."""
         if len(self._newest) > KEPT_TIMES:
             oldest = now_ms - self._max_age_ms
             self._newest = {key: moment for key, moment in self._newest.items() if moment >= oldest}
