@@ -31,13 +31,13 @@ _T = TypeVar("_T")
 
 
 class Receiver(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to send, and what to say with it. The values of headers are secrets: `repr` leaves them out."""
+    """Where to send, and what to say with it. Headers and query may hold secrets: `repr` leaves them out."""
 
     url: str
     headers: Headers = ()
 
     def __repr__(self) -> str:
-        return f"Receiver(url={self.url!r}, headers={[name for name, _ in self.headers]!r})"
+        return f"Receiver(url={_plain(self.url)!r}, headers={[name for name, _ in self.headers]!r})"
 
 
 class RemoteWrite(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,9 +106,14 @@ def _url(name: str, text: str) -> str:
         )
     if parts.scheme not in {"http", "https"} or not host or len(parts.path) <= 1 or parts.fragment:
         raise SettingsError(
-            f"{name}={text!r}: write the whole address with its path, as in {_EXAMPLES[name.split('_')[1]]}"
+            f"{name}={_plain(text)!r}: write the whole address with its path, as in {_EXAMPLES[name.split('_')[1]]}"
         )
     return text
+
+
+def _plain(url: str) -> str:
+    """Return a URL without its query, which may hold a key."""
+    return url.partition("?")[0]
 
 
 _EXAMPLES: Final = {"OTLP": "http://otel-collector:4318/v1/metrics", "REMOTE": "http://prometheus:9090/api/v1/write"}

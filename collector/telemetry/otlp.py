@@ -26,6 +26,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     NumberDataPoint,
 )
 
+from collector.registry import EndpointRow, TargetRow
 from collector.telemetry import genai
 from collector.telemetry.answers import Answer, Encoded, Fate, Verdict, judge_status
 from collector.telemetry.facts import Fact
@@ -91,24 +92,29 @@ def attributes_of(fact: Fact) -> dict[str, str | int]:
         "isochrone.endpoint": target.endpoint,
         "isochrone.module": target.module,
     }
-    if endpoint is not None:
-        found |= _of_endpoint(endpoint.url, endpoint.endpoint_region)
     if result.connection is not None:
         found["isochrone.connection"] = result.connection.value
-    if result.prober is Prober.INFERENCE and endpoint is not None and endpoint.provider is not None:
-        server = genai.server_of(endpoint.url)
-        found["gen_ai.operation.name"] = genai.operation_name(endpoint.provider)
-        found["gen_ai.provider.name"] = genai.provider_name(endpoint.provider, None if server is None else server[0])
-    if target.model is not None:
-        found["gen_ai.request.model"] = target.model
+    if endpoint is not None:
+        found |= _of_endpoint(endpoint)
+    if result.prober is Prober.INFERENCE:
+        found |= _of_model(target, endpoint)
     return found
 
 
-def _of_endpoint(url: str, region: str | None) -> dict[str, str | int]:
-    server = genai.server_of(url)
+def _of_endpoint(endpoint: EndpointRow) -> dict[str, str | int]:
+    server, region = genai.server_of(endpoint.url), endpoint.endpoint_region
     found: dict[str, str | int] = {} if region is None else {"isochrone.endpoint_region": region}
     if server is not None:
         found["server.address"], found["server.port"] = server
+    return found
+
+
+def _of_model(target: TargetRow, endpoint: EndpointRow | None) -> dict[str, str | int]:
+    found: dict[str, str | int] = {} if target.model is None else {"gen_ai.request.model": target.model}
+    if endpoint is not None and endpoint.provider is not None:
+        server = genai.server_of(endpoint.url)
+        found["gen_ai.operation.name"] = genai.operation_name(endpoint.provider)
+        found["gen_ai.provider.name"] = genai.provider_name(endpoint.provider, None if server is None else server[0])
     return found
 
 
