@@ -73,6 +73,11 @@ def test_what_is_too_old_is_left_out_and_counted() -> None:
     assert (nothing.body, nothing.results) == (None, 0)
 
 
+def test_results_of_one_request_may_come_in_any_order() -> None:
+    encoded = dialect().encode([fact_of(age_seconds=age) for age in (10.0, 30.0, 20.0)], NOW)
+    assert (encoded.results, sum(encoded.skipped.values())) == (3, 0)
+
+
 def test_what_comes_behind_the_newest_of_its_series_is_left_out_and_counted() -> None:
     writing = dialect()
     assert writing.encode([fact_of(age_seconds=20.0)], NOW).results == 1
