@@ -1,4 +1,4 @@
-"""Stored results go out to a real receiver: once, after the commit, at their own time, and ingest never waits for it."""
+"""Stored results go out to a real receiver: once, after the commit, at their own time. Ingest never waits for it."""
 
 import asyncio
 import gzip
@@ -83,7 +83,7 @@ def settings_for(database_url: str, otlp: str | None = None, write: str | None =
 
 async def until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
-        while not reached():
+        while not reached():  # noqa: ASYNC110  it is the exporter's own numbers that tell
             await asyncio.sleep(0.01)
 
 
@@ -100,7 +100,7 @@ async def idle(collector: Collector) -> None:
 
 @asynccontextmanager
 async def stalling() -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]]]:
-    """A receiver that reads and never answers."""
+    """Give a receiver that reads and never answers."""
     writers: list[asyncio.StreamWriter] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,13 +127,15 @@ async def test_what_is_stored_arrives_after_its_commit_at_its_own_time(database_
             stored.extend(connection.execute("SELECT seq FROM result").fetchall())
 
     otel.look = look
-    async with serving(otel) as address:
-        async with running_collector(database_url, settings=settings_for(database_url, address)) as collector:
-            old = inference_result(1, started_boottime_seconds=boottime() - 3_000)
-            await collector.send(batch_of([inference_result(0), old, rtt_result(2)]))
-            await idle(collector)
-            rows = collector.rows("SELECT boot_id, seq, started_at FROM v_result ORDER BY seq")
-            assert await counted(collector, 'isochrone_export_results_total{export="otlp"}') == 3
+    async with (
+        serving(otel) as address,
+        running_collector(database_url, settings=settings_for(database_url, address)) as collector,
+    ):
+        old = inference_result(1, started_boottime_seconds=boottime() - 3_000)
+        await collector.send(batch_of([inference_result(0), old, rtt_result(2)]))
+        await idle(collector)
+        rows = collector.rows("SELECT boot_id, seq, started_at FROM v_result ORDER BY seq")
+        assert await counted(collector, 'isochrone_export_results_total{export="otlp"}') == 3
     assert {seq for (seq,) in stored} == {0, 1, 2}
     said = {name: datetime.fromtimestamp(ns / 1e9, tz=rows[0][2].tzinfo) for name, ns in otel.probes}  # type: ignore[attr-defined]
     for boot_id, seq, started_at in rows:
@@ -147,32 +149,36 @@ async def test_what_is_stored_arrives_after_its_commit_at_its_own_time(database_
 
 async def test_only_what_was_really_stored_and_is_not_spoiled_goes_out(database_url: str) -> None:
     otel = Otel()
-    async with serving(otel) as address:
-        async with running_collector(database_url, settings=settings_for(database_url, address)) as collector:
-            results = [
-                inference_result(0),
-                inference_result(1, endpoint="unknown"),
-                inference_result(2, flags=(Flag.LATE_START,)),
-                inference_result(3),
-            ]
-            await collector.send(batch_of(results))
-            await idle(collector)
-            name = 'isochrone_export_skipped_results_total{export="otlp",reason="spoiled"}'
-            assert await counted(collector, name) == 1
+    async with (
+        serving(otel) as address,
+        running_collector(database_url, settings=settings_for(database_url, address)) as collector,
+    ):
+        results = [
+            inference_result(0),
+            inference_result(1, endpoint="unknown"),
+            inference_result(2, flags=(Flag.LATE_START,)),
+            inference_result(3),
+        ]
+        await collector.send(batch_of(results))
+        await idle(collector)
+        name = 'isochrone_export_skipped_results_total{export="otlp",reason="spoiled"}'
+        assert await counted(collector, name) == 1
     assert otel.numbers == [0, 3]
 
 
 async def test_a_batch_that_comes_again_exports_nothing(database_url: str) -> None:
     otel = Otel()
-    async with serving(otel) as address:
-        async with running_collector(database_url, settings=settings_for(database_url, address)) as collector:
-            batch = batch_of([inference_result(0), rtt_result(1)])
-            answers = await asyncio.gather(*(collector.send(batch) for _ in range(10)))
-            assert {answer.status_code for answer in answers} == {200}
-            await collector.send(batch)
-            await collector.send(batch_of([inference_result(2)]))
-            await until(lambda: 2 in otel.numbers)
-            await idle(collector)
+    async with (
+        serving(otel) as address,
+        running_collector(database_url, settings=settings_for(database_url, address)) as collector,
+    ):
+        batch = batch_of([inference_result(0), rtt_result(1)])
+        answers = await asyncio.gather(*(collector.send(batch) for _ in range(10)))
+        assert {answer.status_code for answer in answers} == {200}
+        await collector.send(batch)
+        await collector.send(batch_of([inference_result(2)]))
+        await until(lambda: 2 in otel.numbers)
+        await idle(collector)
     assert otel.numbers == [0, 1, 2]
 
 
@@ -217,13 +223,15 @@ async def test_a_receiver_that_refuses_is_told_once_and_no_secret_with_it(
     rude = Reply(status=400, body=b"what is this Bearer hunter2?")
     otel = Otel(rude, rude)
     with caplog.at_level(logging.INFO):
-        async with serving(otel) as address:
-            async with running_collector(database_url, settings=settings_for(database_url, address)) as collector:
-                for number in range(3):
-                    await collector.send(batch_of([inference_result(number)]))
-                    await idle(collector)
-                refused = 'isochrone_export_dropped_results_total{export="otlp",reason="refused"}'
-                assert await counted(collector, refused) == 2
+        async with (
+            serving(otel) as address,
+            running_collector(database_url, settings=settings_for(database_url, address)) as collector,
+        ):
+            for number in range(3):
+                await collector.send(batch_of([inference_result(number)]))
+                await idle(collector)
+            refused = 'isochrone_export_dropped_results_total{export="otlp",reason="refused"}'
+            assert await counted(collector, refused) == 2
     assert otel.numbers == [2]
     (line,) = [line for line in caplog.messages if line.startswith("export ")]
     assert line.endswith("HTTP 400: what is this ***?")
@@ -236,11 +244,13 @@ async def test_a_receiver_that_was_away_gets_everything_when_it_is_back(
     busy = Reply(status=503, headers={"retry-after": "0"})
     otel = Otel(busy, Reply(status=200, cut=10), busy)
     with caplog.at_level(logging.INFO):
-        async with serving(otel) as address:
-            async with running_collector(database_url, settings=settings_for(database_url, address)) as collector:
-                await collector.send(batch_of([inference_result(0), inference_result(1)]))
-                await idle(collector)
-                assert await counted(collector, 'isochrone_export_retries_total{export="otlp"}') == 3
+        async with (
+            serving(otel) as address,
+            running_collector(database_url, settings=settings_for(database_url, address)) as collector,
+        ):
+            await collector.send(batch_of([inference_result(0), inference_result(1)]))
+            await idle(collector)
+            assert await counted(collector, 'isochrone_export_retries_total{export="otlp"}') == 3
     assert otel.numbers == [0, 1]
     told = [line for line in caplog.messages if line.startswith("export ")]
     assert [line.split(": ")[-1] for line in told[:1]] == ["without a word"]
@@ -267,12 +277,14 @@ async def test_partial_success_is_counted(database_url: str) -> None:
     response = ExportMetricsServiceResponse()
     response.partial_success.rejected_data_points = 3
     otel = Otel(Reply(body=response.SerializeToString()))
-    async with serving(otel) as address:
-        async with running_collector(database_url, settings=settings_for(database_url, address)) as collector:
-            await collector.send(batch_of([inference_result(0)]))
-            await idle(collector)
-            assert await counted(collector, 'isochrone_export_rejected_points_total{export="otlp"}') == 3
-            assert await counted(collector, 'isochrone_export_results_total{export="otlp"}') == 1
+    async with (
+        serving(otel) as address,
+        running_collector(database_url, settings=settings_for(database_url, address)) as collector,
+    ):
+        await collector.send(batch_of([inference_result(0)]))
+        await idle(collector)
+        assert await counted(collector, 'isochrone_export_rejected_points_total{export="otlp"}') == 3
+        assert await counted(collector, 'isochrone_export_results_total{export="otlp"}') == 1
 
 
 async def test_remote_write_goes_out_as_prometheus_wants_it(database_url: str) -> None:

@@ -60,7 +60,7 @@ async def _ready(client: httpx.AsyncClient, process: asyncio.subprocess.Process,
     async with asyncio.timeout(60):
         while True:
             if process.returncode is not None:
-                raise RuntimeError(log.read_text())
+                raise RuntimeError(await asyncio.to_thread(log.read_text))
             try:
                 if (await client.get("/-/ready")).status_code == 200:
                     return
@@ -87,7 +87,7 @@ async def send(collector: Collector, *results: Result) -> None:
     """Send a batch and wait until it is exported."""
     assert (await collector.send(batch_of(results))).json()["accepted"] == len(results)
     async with asyncio.timeout(60):
-        while any(one.waiting for one in collector.context.telemetry.exporters):
+        while any(one.waiting for one in collector.context.telemetry.exporters):  # noqa: ASYNC110  it tells in numbers
             await asyncio.sleep(0.01)
 
 

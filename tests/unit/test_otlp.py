@@ -164,7 +164,7 @@ def test_every_provider_has_a_name() -> None:
     ],
 )
 def test_providers_and_operations_have_the_words_of_the_conventions(
-    provider: str, url: str, name: str, operation: str
+    provider: str, url: str, *, name: str, operation: str
 ) -> None:
     server = genai.server_of(url)
     assert server is not None
