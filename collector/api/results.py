@@ -1,6 +1,6 @@
 """GET /v1/results: single results, newest first, or onward from a place for those who follow."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -89,7 +89,8 @@ def place_text(place: Place) -> str:
 async def _newest(context: Context, filters: dict[str, str], *, started: Span, limit: int, before: str | None) -> Page:
     now = context.utc_now()
     moment, place = (now + AHEAD, None) if before is None else parse_place("before", before)
-    walk = await _walk(context, place or first_before(moment), started=started, limit=limit)
+    days = await context.readers.read(existing_days)
+    walk = _walk(place or first_before(moment), started=started, within=_Within(limit=limit, days=days, now=now))
 
     async def fetch(look: Look) -> list[Row]:
         return await context.readers.read(results_before, filters, look)
@@ -100,9 +101,11 @@ async def _newest(context: Context, filters: dict[str, str], *, started: Span, l
 
 
 async def _onward(context: Context, filters: dict[str, str], *, started: Span, limit: int, after: str) -> Page:
+    now = context.utc_now()
     moment, place = parse_place("after", after)
-    walk = await _walk(context, place or behind(moment), started=started, limit=limit)
-    walk = msgspec.structs.replace(walk, received_until=min(walk.received_until, context.utc_now() - SETTLED))
+    days = await context.readers.read_primary(existing_days)
+    walk = _walk(place or behind(moment), started=started, within=_Within(limit=limit, days=days, now=now))
+    walk = msgspec.structs.replace(walk, received_until=min(walk.received_until, now - SETTLED))
 
     async def fetch(look: Look) -> list[Row]:
         return await context.readers.read_primary(results_after, filters, look)
@@ -112,20 +115,28 @@ async def _onward(context: Context, filters: dict[str, str], *, started: Span, l
     return _page(walked, next_before=None, next_after=after if place is None else place_text(place))
 
 
-async def _walk(context: Context, place: Place, *, started: Span, limit: int) -> Walk:
+class _Within(msgspec.Struct, frozen=True, kw_only=True):
+    """What bounds a walk beside the span that was asked for."""
+
+    limit: int
+    days: list[date]
+    """That have a partition."""
+    now: datetime
+
+
+def _walk(place: Place, *, started: Span, within: _Within) -> Walk:
     """Return a walk over what was received of the results that started in a span, as far as the database keeps them."""
-    days = await context.readers.read(existing_days)
-    since, until = started.since, started.until
+    since, until, days = started.since, started.until, within.days
     if days:
         since = max(since, datetime.combine(days[0], time(), tzinfo=UTC))
         until = min(until, datetime.combine(days[-1], time(), tzinfo=UTC) + timedelta(days=1))
     return Walk(
         place=place,
         received_since=since - AHEAD if days else LATEST,
-        received_until=min(until + OLDER, context.utc_now() + AHEAD),
+        received_until=min(until + OLDER, within.now + AHEAD),
         started_since=since,
         started_until=until,
-        limit=limit,
+        limit=within.limit,
     )
 
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def pooled(database_url: str, folder: Path, *, sessions: int = SESSIONS) -> AsyncIterator[str]:
     """Give the URL of the database behind a PgBouncer of its own."""
-    for place in (folder, *folder.parents[:2]):
+    for place in (folder, *folder.parents[:3]):  # below /tmp
         place.chmod(place.stat().st_mode | 0o011)
     listen = ask.reserve(Listen("127.0.0.1", 0))
     parts = psycopg.conninfo.conninfo_to_dict(database_url)

@@ -1,7 +1,6 @@
 """A real Prometheus takes the samples, and gives them back at the time of their results."""
 
 import asyncio
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from collector.receivers import Receiver, Receivers, RemoteWrite
 from collector.telemetry import exporter
 from isochrone.result import Result
 from tests.collecting import QUICK, Collector, batch_of, boottime, inference_result, running_collector
+from tests.programs import need
 
 pytestmark = pytest.mark.anyio
 
@@ -30,15 +30,13 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def prometheus(folder: Path, config: str = "") -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of a Prometheus that takes remote write; its data are in `folder`."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed (Debian: prometheus)")
+    need("prometheus", package="prometheus")
     (folder / "prometheus.yml").write_text(config)
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            program,
+            "prometheus",
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={address}",
