@@ -10,7 +10,7 @@ reason, and told in the log at most once an hour for each reason.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from random import Random
@@ -21,7 +21,7 @@ import msgspec
 from collector.errors import CollectorError
 from collector.metrics.families import ExportFamilies
 from collector.telemetry.answers import Answer, Dialect, Encoded, Fate, Verdict
-from collector.telemetry.facts import Fact
+from collector.telemetry.facts import Fact, Skip
 
 GATHER_SECONDS: Final = 1.0
 """How long a request that is not full waits for more."""
@@ -73,14 +73,6 @@ class Loss(StrEnum):
     """The collector ended before they went out."""
 
 
-class Skip(StrEnum):
-    """Why results were not to be sent; the label of the metric."""
-
-    SPOILED = "spoiled"
-    TOO_OLD = "too_old"
-    OUT_OF_ORDER = "out_of_order"
-
-
 class Exporter:
     """Sends what it is offered to one receiver."""
 
@@ -109,9 +101,9 @@ class Exporter:
         """How many results are neither sent nor given up."""
         return len(self._queue) + self._under_way
 
-    def offer(self, facts: Iterable[Fact], *, spoiled: int = 0) -> None:
-        """Take results over. Never waits: where there is no room the oldest go."""
-        self._families.skipped.series(self.name, Skip.SPOILED.value).add(spoiled)
+    def offer(self, facts: Iterable[Fact], skipped: Mapping[str, int] | None = None) -> None:
+        """Take results over, and count those that are none. Never waits: where there is no room the oldest go."""
+        self._count_skipped(skipped or {})
         self._queue.extend(facts)
         excess = len(self._queue) - self._limit
         for _ in range(excess):
@@ -172,8 +164,7 @@ class Exporter:
         except Exception as exc:  # noqa: BLE001  a result that cannot be told must not end the export
             self._lose(Loss.UNENCODABLE, len(facts), f"{type(exc).__name__}: {exc}")
         else:
-            for reason, count in encoded.skipped.items():
-                self._families.skipped.series(self.name, reason).add(count)
+            self._count_skipped(encoded.skipped)
             self._under_way = encoded.results
             if encoded.body is not None:
                 await self._deliver(encoded.body, encoded)
@@ -246,6 +237,10 @@ class Exporter:
         self._told[kind] = now
         _log.warning("export %s to %s: %s", self.name, self._door.address, words)
         return True
+
+    def _count_skipped(self, skipped: Mapping[str, int]) -> None:
+        for reason, count in skipped.items():
+            self._families.skipped.series(self.name, reason).add(count)
 
     def _show_waiting(self) -> None:
         self._families.queued.series(self.name).set(self.waiting)

@@ -35,7 +35,7 @@ class Exports:
             return
         brought = facts_of(done, origin, self._known)
         for exporter in self.exporters:
-            exporter.offer(brought.facts, spoiled=brought.spoiled)
+            exporter.offer(brought.facts, brought.skipped)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -2,12 +2,24 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
 
 from collector.ingest import Ingested, Taken
 from collector.registry import AgentRow, EndpointRow, TargetRow
 from isochrone.result import Result
+
+
+class Skip(StrEnum):
+    """Why stored results are not for an export; the label of the metric."""
+
+    SPOILED = "spoiled"
+    """They have a flag: left out as in `/metrics`."""
+    UNKNOWN_TARGET = "unknown_target"
+    """The registry lost it between plan and commit."""
+    TOO_OLD = "too_old"
+    OUT_OF_ORDER = "out_of_order"
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -48,8 +60,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch brings for exports."""
 
     facts: tuple[Fact, ...] = ()
-    spoiled: int = 0
-    """Results with a flag: stored, and left out here as in `/metrics`."""
+    skipped: Mapping[str, int] = {}
+    """How many results bring none, by reason."""
 
 
 def facts_of(done: Ingested, origin: Origin, known: Known) -> Facts:
@@ -72,4 +84,5 @@ def facts_of(done: Ingested, origin: Origin, known: Known) -> Facts:
         )
 
     facts = tuple(fact_of(one) for one in good if one.target_id in known.targets)
-    return Facts(facts=facts, spoiled=len(taken) - len(good))
+    skipped = {Skip.SPOILED.value: len(taken) - len(good), Skip.UNKNOWN_TARGET.value: len(good) - len(facts)}
+    return Facts(facts=facts, skipped=skipped)

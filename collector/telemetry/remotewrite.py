@@ -12,7 +12,7 @@ import cramjam
 
 from collector.receivers import RemoteWrite
 from collector.telemetry.answers import Answer, Encoded, Verdict, judge_status
-from collector.telemetry.facts import Fact
+from collector.telemetry.facts import Fact, Skip
 from collector.telemetry.prompb import Labels, Sample, serialize
 from isochrone.outcome import Outcome
 from isochrone.result import Result
@@ -21,8 +21,6 @@ AGAIN: Final = frozenset({429, *range(500, 600)})
 """By the specification: 5xx must be sent again, 429 may be, other 4xx must not."""
 RESULTS_PER_REQUEST: Final = 250
 """About 2,000 samples, as Prometheus itself sends."""
-TOO_OLD: Final = "too_old"
-OUT_OF_ORDER: Final = "out_of_order"
 KEPT_TIMES: Final = 100_000
 """Newest times that are kept without a look at which are of use."""
 
@@ -58,7 +56,7 @@ class RemoteWriteDialect:
     def encode(self, facts: list[Fact], now: datetime) -> Encoded:
         """Return the request, its samples in order."""
         now_ms = round(now.timestamp() * 1e3)
-        skipped = {TOO_OLD: 0, OUT_OF_ORDER: 0}
+        skipped = {Skip.TOO_OLD.value: 0, Skip.OUT_OF_ORDER.value: 0}
         series: dict[Labels, dict[int, float]] = {}
         taken = 0
         for fact in sorted(facts, key=lambda one: one.started_ns):
@@ -82,11 +80,11 @@ class RemoteWriteDialect:
     def _reason_against(self, fact: Fact, now_ms: int) -> str | None:
         moment = _milliseconds(fact)
         if now_ms - moment > self._max_age_ms:
-            return TOO_OLD
+            return Skip.TOO_OLD.value
         key = (fact.agent.id, fact.target.id)
         newest = self._newest.get(key)
         if newest is not None and (moment == newest or moment < newest - self._window_ms):
-            return OUT_OF_ORDER
+            return Skip.OUT_OF_ORDER.value
         self._newest[key] = moment if newest is None else max(newest, moment)
         return None
 

@@ -10,14 +10,14 @@ from random import Random
 
 import pytest
 
+from collector.ingest import Ingested, Plan, Taken
 from collector.metrics.families import ExportFamilies
 from collector.telemetry.answers import Answer, Encoded, Fate, Verdict
 from collector.telemetry.exporter import GIVE_UP_SECONDS, Clock, Exporter, Loss, Unreachable
-from collector.telemetry.facts import Fact
+from collector.telemetry.facts import Fact, Known, Origin, facts_of
+from isochrone.outcome import Flag
 from tests.collecting import inference_result
-from tests.telemetry import NOW, fact_of
-
-pytestmark = pytest.mark.anyio
+from tests.telemetry import AGENT, ENDPOINT, NOW, NOW_NS, TARGET, fact_of
 
 AGAIN = Verdict(fate=Fate.AGAIN, words="HTTP 503: busy")
 TAKEN = Verdict(fate=Fate.TAKEN)
@@ -125,6 +125,7 @@ async def running(script: Script, *, limit: int = 100) -> AsyncIterator[Run]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.anyio
 async def test_results_go_out_in_order_and_in_requests_of_bounded_size() -> None:
     script = Script(at_once=3)
     async with running(script) as run:
@@ -135,6 +136,7 @@ async def test_results_go_out_in_order_and_in_requests_of_bounded_size() -> None
     assert run.sent == 7
 
 
+@pytest.mark.anyio
 async def test_a_lonely_result_waits_a_moment_for_others() -> None:
     script = Script()
     async with running(script) as run:
@@ -143,6 +145,7 @@ async def test_a_lonely_result_waits_a_moment_for_others() -> None:
     assert script.time.slept == [1.0]
 
 
+@pytest.mark.anyio
 async def test_a_request_is_sent_again_until_it_is_taken_and_waits_grow_to_a_minute() -> None:
     script = Script(*[AGAIN] * 12, at_once=1)
     async with running(script) as run:
@@ -156,6 +159,7 @@ async def test_a_request_is_sent_again_until_it_is_taken_and_waits_grow_to_a_min
     assert run.families.retries.series("script").value >= 10
 
 
+@pytest.mark.anyio
 async def test_the_receivers_retry_after_is_obeyed() -> None:
     script = Script(Verdict(fate=Fate.AGAIN, words="HTTP 429", retry_after_seconds=77.0))
     async with running(script) as run:
@@ -165,6 +169,7 @@ async def test_the_receivers_retry_after_is_obeyed() -> None:
     assert run.sent == 1
 
 
+@pytest.mark.anyio
 async def test_after_five_minutes_a_request_is_given_up_and_the_next_still_waits_as_asked() -> None:
     script = Script(Verdict(fate=Fate.AGAIN, words="HTTP 503", retry_after_seconds=3_000.0), at_once=1)
     async with running(script) as run:
@@ -178,6 +183,7 @@ async def test_after_five_minutes_a_request_is_given_up_and_the_next_still_waits
     assert given_up + run.sent == 29
 
 
+@pytest.mark.anyio
 async def test_a_receiver_that_cannot_be_reached_is_tried_again() -> None:
     script = Script(Unreachable("connection refused"), Unreachable("no answer within 10 s"))
     async with running(script) as run:
@@ -187,6 +193,7 @@ async def test_a_receiver_that_cannot_be_reached_is_tried_again() -> None:
     assert run.sent == 3
 
 
+@pytest.mark.anyio
 async def test_what_is_refused_is_dropped_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     script = Script(*[REFUSED, TAKEN] * 5, at_once=1)
     with caplog.at_level(logging.WARNING):
@@ -202,6 +209,7 @@ async def test_what_is_refused_is_dropped_counted_and_told_once(caplog: pytest.L
     )
 
 
+@pytest.mark.anyio
 async def test_a_full_queue_lets_the_oldest_go_and_counts_them(caplog: pytest.LogCaptureFixture) -> None:
     run = Run(Script(at_once=10), limit=3)
     run.offer(*range(5))
@@ -215,6 +223,7 @@ async def test_a_full_queue_lets_the_oldest_go_and_counts_them(caplog: pytest.Lo
     assert run.script.bodies == [b"3,4,5"]
 
 
+@pytest.mark.anyio
 async def test_partial_success_counts_the_points_and_the_results() -> None:
     async with running(Script(Verdict(fate=Fate.TAKEN, rejected=4, words="4 data points refused"))) as run:
         run.offer(1, 2)
@@ -222,6 +231,7 @@ async def test_partial_success_counts_the_points_and_the_results() -> None:
     assert (run.sent, run.families.rejected.series("script").value) == (2, 4)
 
 
+@pytest.mark.anyio
 async def test_a_result_that_cannot_be_told_is_counted_and_the_next_goes_out() -> None:
     class Broken(Script):
         def encode(self, facts: list[Fact], now: datetime) -> Encoded:
@@ -236,6 +246,7 @@ async def test_a_result_that_cannot_be_told_is_counted_and_the_next_goes_out() -
     assert (run.lost(Loss.UNENCODABLE), run.sent, script.bodies) == (1, 1, [b"2"])
 
 
+@pytest.mark.anyio
 async def test_what_waits_goes_out_when_the_collector_stops() -> None:
     run = Run(Script(at_once=2), limit=100)
     run.offer(1, 2, 3)
@@ -246,6 +257,7 @@ async def test_what_waits_goes_out_when_the_collector_stops() -> None:
     assert (run.sent, run.lost(Loss.STOPPED), run.script.closed) == (3, 0, True)
 
 
+@pytest.mark.anyio
 async def test_stopping_ends_a_wait_at_once_and_counts_what_did_not_go() -> None:
     script = Script(AGAIN, at_once=2)
     asleep = asyncio.Event()
@@ -265,6 +277,7 @@ async def test_stopping_ends_a_wait_at_once_and_counts_what_did_not_go() -> None
     assert run.lost(Loss.STOPPED) == 3
 
 
+@pytest.mark.anyio
 async def test_what_was_under_way_at_a_hard_end_is_counted() -> None:
     script = Script(at_once=2)
     stuck = asyncio.Event()
@@ -282,6 +295,7 @@ async def test_what_was_under_way_at_a_hard_end_is_counted() -> None:
     assert run.lost(Loss.STOPPED) == 3
 
 
+@pytest.mark.anyio
 async def test_every_result_is_sent_or_counted() -> None:
     dice, offered = Random(7), 0  # noqa: S311  it deals verdicts
     verdicts = [dice.choice([TAKEN, AGAIN, REFUSED, Unreachable("gone")]) for _ in range(200)]
@@ -294,3 +308,16 @@ async def test_every_result_is_sent_or_counted() -> None:
         await run.idle()
     await run.exporter.close()
     assert offered == run.sent + sum(run.lost(loss) for loss in Loss)
+
+
+def test_of_a_batch_each_result_is_a_fact_or_is_counted() -> None:
+    results = [inference_result(0), inference_result(1, flags=(Flag.LATE_START,)), inference_result(2)]
+    taken = [Taken(result, 7 if result.seq < 2 else 8, 1.0, late=False) for result in results]
+    plan = Plan(rows=[], taken=taken, rejected=(), reasons={}, days=set())
+    done = Ingested(plan=plan, accepted=3, duplicate=0, late=0, rejected=())
+    origin = Origin(agent=AGENT, boot_id="b", came_at=NOW)
+    known = Known(targets={7: TARGET}, endpoints={"near": ENDPOINT})
+    brought = facts_of(done, origin, known)
+    assert [fact.result.seq for fact in brought.facts] == [0]
+    assert brought.skipped == {"spoiled": 1, "unknown_target": 1}
+    assert brought.facts[0].started_ns == NOW_NS - 10**9
