@@ -78,7 +78,7 @@ fmt: $(STAMP) ## put the code into its form
 lock: $(STAMP) ## renew deploy/locks from pyproject.toml (ARGS=--upgrade to take newer releases)
 	$(UV_COMPILE) --group build -o $(LOCKS)/build.txt $(ARGS)
 	$(UV_COMPILE) pyproject.toml --extra agent -o $(LOCKS)/agent.txt $(ARGS)
-	$(UV_COMPILE) pyproject.toml --extra collector -o $(LOCKS)/collector.txt $(ARGS)
+	$(UV_COMPILE) pyproject.toml --extra collector --extra telemetry -o $(LOCKS)/collector.txt $(ARGS)
 	$(UV_COMPILE) pyproject.toml --all-extras --group dev -o $(LOCKS)/dev.txt $(ARGS)
 
 clean: ## remove the environment and caches (data of `make up` stays)

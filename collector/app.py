@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
+from random import Random
 from typing import Final
 
 import uvicorn
@@ -24,7 +25,7 @@ from collector.config import Settings
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.health import Standing
 from collector.metrics import LiveMetrics
-from collector.registry import RegistryCache, Rows
+from collector.registry import Registry, RegistryCache, Rows
 from collector.replica import Replica
 from collector.rollout import Applied, Rollout
 from collector.store import migration
@@ -33,6 +34,8 @@ from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
 from collector.store.runs import Runs
+from collector.telemetry.exporter import Clock
+from collector.telemetry.exports import Exports, open_exports
 
 GRACE_SECONDS: Final = 5
 """For requests under way when the collector is told to stop."""
@@ -53,7 +56,10 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the app. It connects when it starts, and starts whether or not the database is up."""
     engine = open_engine(settings.database_url)
     metrics = LiveMetrics()
-    registry = RegistryCache(_loader(engine, metrics), monotonic=time.monotonic, on_change=metrics.sync)
+    exports = open_exports(settings.receivers, clock=_export_clock(), families=metrics.exports)
+    registry = RegistryCache(
+        _loader(engine, metrics), monotonic=time.monotonic, on_change=lambda now: _show(now, metrics, exports)
+    )
     context = Context(
         settings=settings,
         engine=engine,
@@ -63,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         runs=Runs(engine),
         registry=registry,
         metrics=metrics,
+        telemetry=exports,
         utc_now=lambda: datetime.now(UTC),
         reload=lambda confirmed: _reload(settings, engine, registry, confirmed=confirmed),
         check_ready=_readiness(engine, lambda: context.utc_now()),  # noqa: PLW0108  a test sets another clock
@@ -142,7 +149,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with suppress(CollectorError):
         await context.registry.get()
     await _tell_readiness(context)
-    async with work.running(context):
+    async with work.running(context), context.telemetry.running():
         yield
     context.summaries.forget()
     with suppress(DatabaseUnavailable):
@@ -150,6 +157,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await context.engine.dispose()
     if context.readers.replica is not None:
         await context.readers.replica.close()
+
+
+def _export_clock() -> Clock:
+    return Clock(
+        utc_now=lambda: datetime.now(UTC),
+        monotonic=time.monotonic,
+        sleep=asyncio.sleep,
+        random=Random(),  # noqa: S311  it spreads waits
+    )
+
+
+def _show(registry: Registry, metrics: LiveMetrics, exports: Exports) -> None:
+    """Take a new snapshot of the registry to those who tell of results."""
+    metrics.sync(registry)
+    exports.sync(registry)
 
 
 def _replica(settings: Settings, engine: AsyncEngine, metrics: LiveMetrics) -> Replica | None:

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from collector.errors import SettingsError
+from collector.receivers import Receivers, load_receivers
 from isochrone.durations import format_duration, parse_duration
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8420"
@@ -88,6 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_hours: timedelta = DEFAULT_KEEP_HOURS
     commit_by_agent: bool = False
     """Batches of different agents share no transaction: for a Citus, where the agent decides on the shard."""
+    receivers: Receivers = Receivers()
+    """Who gets results beside the database."""
     targets: Path | None = None
     """The target file, loaded at the start and again on SIGHUP and `POST /-/reload`."""
 
@@ -127,6 +130,7 @@ def load_settings(
         commit_by_agent=_read(
             "ISOCHRONE_COMMIT_BY_AGENT", environment.get("ISOCHRONE_COMMIT_BY_AGENT", "false"), _truth
         ),
+        receivers=load_receivers(environment),
         targets=targets,
     )
 

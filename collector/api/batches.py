@@ -16,6 +16,7 @@ from collector.errors import ClockWrong, DatabaseUnavailable, Refused
 from collector.ingest import Ingested, Ledger, Moments, Plan, RejectReason, Sender, ingest, plan_batch
 from collector.registry import Registry
 from collector.store import engine
+from collector.telemetry.facts import Origin
 from isochrone.batch import Ack
 from isochrone.names import printable
 from isochrone.wire import Decoded, WireError, decode_batch, encode_ack
@@ -57,6 +58,7 @@ async def post_batch(request: Request, caller: Calling, context: Running) -> Res
             delivery = Delivery(decoded=decoded, caller=caller, moments=moments)
             done = await _keep(delivery, context)
     context.metrics.count_batch(done, agent_id=caller.agent.id)
+    _export(delivery, done, context)
     _note_report(delivery, context)
     _watch_for_clones(delivery, done, context)
     ack = encode_ack(_ack(delivery, done, context))
@@ -136,6 +138,11 @@ async def _store(delivery: Delivery, plan: Plan, context: Context) -> Ingested:
     )
     ledger = Ledger(batch=delivery.decoded.batch, receipt=receipt)
     return await ingest(context.commits, context.partitions, plan=plan, ledger=ledger)
+
+
+def _export(delivery: Delivery, done: Ingested, context: Context) -> None:
+    boot_id = str(delivery.decoded.batch.boot_id)
+    context.telemetry.take(done, Origin(agent=delivery.caller.agent, boot_id=boot_id, came_at=delivery.moments.came_at))
 
 
 def _note_report(delivery: Delivery, context: Context) -> None:

@@ -28,6 +28,7 @@ from collector.store.credentials import confirm_credential
 from collector.store.engine import AsyncEngine, run
 from collector.store.partitions import Partitions
 from collector.store.runs import Runs
+from collector.telemetry.exports import Exports
 
 MAX_BATCHES_AT_ONCE: Final = 32
 """Each may hold 4 MiB inflated and a connection to the database."""
@@ -83,6 +84,7 @@ class Context:
     runs: Runs
     registry: RegistryCache
     metrics: LiveMetrics
+    telemetry: Exports
     utc_now: Callable[[], datetime]
     reload: Callable[[bool], Awaitable[Applied]]
     """Takes whether a file that takes most away is confirmed."""

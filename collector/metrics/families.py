@@ -229,6 +229,35 @@ class JobFamilies:
         )
 
 
+class ExportFamilies:
+    """What goes to other backends; no series without an export."""
+
+    def __init__(self) -> None:
+        self.results = _counter("isochrone_export_results_total", ("export",), "Results that the receiver took.")
+        self.dropped = _counter(
+            "isochrone_export_dropped_results_total",
+            ("export", "reason"),
+            "Results that were to be exported and were not; the database has them.",
+        )
+        self.skipped = _counter(
+            "isochrone_export_skipped_results_total",
+            ("export", "reason"),
+            "Results that are not for this export.",
+        )
+        self.rejected = _counter(
+            "isochrone_export_rejected_points_total",
+            ("export",),
+            "Data points that the receiver refused while it took the rest of their request.",
+        )
+        self.retries = _counter("isochrone_export_retries_total", ("export",), "Requests that had to be sent again.")
+        self.queued = _gauge("isochrone_export_queued_results", ("export",), "Results that wait to be exported.")
+        self.last_success = _gauge(
+            "isochrone_export_last_success_timestamp_seconds",
+            ("export",),
+            "When the receiver last took results, Unix time; absent before the first time.",
+        )
+
+
 AnyFamily = Family[Number] | Family[Summary] | Family[Histogram]
 
 

@@ -12,6 +12,7 @@ from collector.fleet import AgentState, FleetRow
 from collector.ingest import Ingested, RejectReason
 from collector.metrics.families import (
     AgentFamilies,
+    ExportFamilies,
     FleetFamilies,
     InfoFamilies,
     IngestFamilies,
@@ -39,6 +40,7 @@ class LiveMetrics:
         self.fleet = FleetFamilies()
         self.ingest = IngestFamilies()
         self.jobs = JobFamilies()
+        self.exports = ExportFamilies()
         self._feeds: dict[tuple[int, int], TargetFeed] = {}
         self._versions: dict[int, str] = {}
         self._process = CollectorRegistry()
@@ -148,7 +150,8 @@ class LiveMetrics:
 
     def render(self) -> bytes:
         """Return the whole exposition. Safe to call in a thread."""
-        families = families_of(self.probes, self.info, self.agents, self.fleet, self.ingest, self.jobs)
+        groups = (self.probes, self.info, self.agents, self.fleet, self.ingest, self.jobs, self.exports)
+        families = families_of(*groups)
         text = "".join(line for family in families for line in family.lines())
         return text.encode() + generate_latest(self._process)
 

@@ -14,6 +14,7 @@ from agent.config import Settings as AgentSettings
 from agent.config import load_settings as load_agent_settings
 from collector.config import Settings as CollectorSettings
 from collector.config import load_settings as load_collector_settings
+from collector.receivers import Receivers, load_receivers
 from isochrone.config import (
     ApiKey,
     Budget,
@@ -54,7 +55,7 @@ def rows(heading: str) -> dict[str, list[str]]:
     return {cells[0].strip("`"): cells[1:] for cells in found}
 
 
-AGENT, COLLECTOR = rows("Agent"), rows("Collector")
+AGENT, COLLECTOR, EXPORTS = rows("Agent"), rows("Collector"), rows("Collector: exports")
 
 
 class Asked(dict[str, str]):
@@ -102,7 +103,7 @@ def test_an_agents_setting_has_the_default_that_the_reference_says(field: msgspe
 def test_the_collector_reads_the_settings_of_the_reference_and_no_other() -> None:
     environment = Asked(DATABASE)
     load_collector_settings(environment)
-    assert environment.names == set(COLLECTOR)
+    assert environment.names == set(COLLECTOR) | set(EXPORTS)
 
 
 @pytest.mark.parametrize("name", COLLECTOR)
@@ -118,6 +119,14 @@ def test_a_collectors_setting_has_the_default_that_the_reference_says(name: str)
     else:
         given = DATABASE | {name: said.strip("`")}
         assert getattr(load_collector_settings(given), field.name) == field.default
+
+
+def test_the_settings_of_exports_have_the_defaults_that_the_reference_says() -> None:
+    write = {"ISOCHRONE_REMOTE_WRITE_URL": "http://h/p"}
+    said = {name: cells[-1].strip("`") for name, cells in EXPORTS.items() if cells[-1] != "none"}
+    assert len(said) == 3
+    assert load_receivers(write) == load_receivers(write | said)
+    assert load_receivers({}) == Receivers()
 
 
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.__name__)

@@ -7,6 +7,7 @@ from collector.fleet import AgentState
 from collector.ingest import RejectReason
 from collector.metrics.families import (
     AgentFamilies,
+    ExportFamilies,
     FleetFamilies,
     InfoFamilies,
     IngestFamilies,
@@ -15,10 +16,20 @@ from collector.metrics.families import (
     families_of,
 )
 from collector.metrics.feeds import COMPONENTS, PHASES, TOKEN_TYPES
+from collector.telemetry.exporter import Loss
+from collector.telemetry.facts import Skip
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-GROUPS = (ProbeFamilies(), InfoFamilies(), AgentFamilies(), FleetFamilies(), IngestFamilies(), JobFamilies())
+GROUPS = (
+    ProbeFamilies(),
+    InfoFamilies(),
+    AgentFamilies(),
+    FleetFamilies(),
+    IngestFamilies(),
+    JobFamilies(),
+    ExportFamilies(),
+)
 FAMILIES = {family.name: family for family in families_of(*GROUPS)}
 ROWS = {
     cells[0].strip(" `"): cells
@@ -43,6 +54,8 @@ def test_the_values_of_closed_labels_stand_in_the_row_of_their_metric() -> None:
         "isochrone_latency_component_seconds": COMPONENTS,
         "isochrone_probe_tokens_total": TOKEN_TYPES,
         "isochrone_ingest_rejected_results_total": tuple(reason.value for reason in RejectReason),
+        "isochrone_export_dropped_results_total": tuple(loss.value for loss in Loss),
+        "isochrone_export_skipped_results_total": tuple(skip.value for skip in Skip),
         "isochrone_agents": tuple(state.value for state in AgentState),
     }
     for name, values in closed.items():
