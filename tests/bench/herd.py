@@ -214,7 +214,7 @@ def run(count: int, *, batches: int, splay: bool) -> list[Expectation]:
         finally:
             stop()
         with psycopg.connect(url) as connection:
-            row = connection.execute("SELECT count(*), count(DISTINCT (boot_id, seq)) FROM result").fetchone()
+            row = connection.execute("SELECT count(*), count(DISTINCT (run_id, seq)) FROM result").fetchone()
     if row is None:
         raise RuntimeError("no count")
     return _verdicts(tally, took, rss=rss, seconds=seconds, stored=row, wanted=count * batches * PER_BATCH)
