@@ -152,6 +152,9 @@ def _named(name: str) -> tuple[Region, ...]:
 
 
 def _near(name: str) -> list[str]:
+    there = [one.name for one in regions() if one.city.lower() == name.strip().lower()]
+    if there:
+        return there[:_NEAR]
     close = get_close_matches(name.strip().lower(), _by_name(), n=_NEAR)
     return list(dict.fromkeys(one.name for known in close for one in _by_name()[known]))[:_NEAR]
 

@@ -71,7 +71,9 @@ async def _serve(script: "Script", listen: tuple[str, int], args: argparse.Names
         try:
             url = await simulator.start(*listen)
         except OSError as exc:
-            raise ConfigError(f"--listen {listen[0]}:{listen[1]}: {exc.strerror}") from exc
+            raise ConfigError(
+                f"--listen {listen[0]}:{listen[1]}: {exc.strerror}: choose another port, as in --listen 127.0.0.1:9001"
+            ) from exc
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

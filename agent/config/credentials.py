@@ -49,7 +49,9 @@ def read_credential(path: Path) -> str:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii").strip()
     except OSError as exc:
-        raise ConfigError(f"{path}: the credential cannot be read: {exc.strerror}") from exc
+        raise ConfigError(
+            f"{path}: the credential cannot be read: {exc.strerror}: name the file that `isochrone-agent enroll` made"
+        ) from exc
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: holds no credential: it is not ASCII text") from exc
     if stat.S_IMODE(mode) & _ANYBODY:

@@ -180,7 +180,8 @@ def _raise_if_at_fault(cause: BaseException | None, exc: Exception) -> None:
     lost = state is None and isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError))
     if lost or (state is not None and state.startswith(_AT_FAULT)):
         plain = None if state is None else _PLAIN.get(state)
-        raise DatabaseUnavailable(f"the database does not serve: {_one_line(cause)}", plain=plain) from exc
+        hint = ": check that Postgres runs, and that the URL is right" if lost else ""
+        raise DatabaseUnavailable(f"the database does not serve: {_one_line(cause)}{hint}", plain=plain) from exc
     if state in _SCHEMA_MISSING:
         raise DatabaseUnavailable(SCHEMA_MISSING, plain=SCHEMA_MISSING) from exc
 

@@ -29,6 +29,12 @@ def open_data(data: Path) -> IO[str]:
     return hold_folder(data)
 
 
+def forget_agent_config(data: Path) -> None:
+    """Let the agent begin with what the collector says: what it kept may ask for endpoints that are gone by now."""
+    for kept in (data / "agent").glob("config*.json"):
+        kept.unlink(missing_ok=True)
+
+
 def reading_is_closed(environment: Mapping[str, str]) -> bool:
     """Return whether the operator asked for a token before anything is read."""
     return _READ_VARIABLE in environment

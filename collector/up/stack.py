@@ -19,7 +19,7 @@ from collector.processes import Child, Program
 from collector.registry import ALL_PERCENT
 from collector.rollout import Rollout
 from collector.up import ask, demo, programs
-from collector.up.data import open_data, reading_is_closed, write_secret
+from collector.up.data import forget_agent_config, open_data, reading_is_closed, write_secret
 from isochrone.config import Targets, decode_agent_config
 
 T = TypeVar("T")
@@ -162,6 +162,7 @@ class Stack:
             write_secret(self._credential, await _in_thread(partial(_new_credential, server.url)))
 
     async def _start_agent(self) -> None:
+        forget_agent_config(self.options.data)
         settings = programs.agent_settings(f"http://{self.door}", self.options.data)
         results_to = sys.stdout.fileno() if self.options.as_json else None
         with self.screen.step("starting the agent") as said:

@@ -67,6 +67,7 @@ def test_a_region_is_found_by_its_full_name_or_a_bare_one_that_is_its_own(name: 
         ("hil", "the name of several regions: write hetzner/hil or ovh/hil"),
         ("ams", "write fly/ams or cloudflare/AMS"),
         ("eu-centrl-1", "did you mean aws/eu-central-1 or"),
+        ("paris", "did you mean aws/eu-west-3 or gcp/europe-west9 or"),
         ("aws/us-east-9", "did you mean aws/us-east-"),
         ("qqqqqq", "'qqqqqq' is no region of the catalogue"),
         ("", "'' is no region of the catalogue"),

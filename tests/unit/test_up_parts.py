@@ -9,7 +9,7 @@ import pytest
 from collector.config import Listen
 from collector.embedded import FolderBusy
 from collector.up import ask, demo, programs
-from collector.up.data import default_data, open_data, read_token, write_secret
+from collector.up.data import default_data, forget_agent_config, open_data, read_token, write_secret
 from isochrone.config import encode_config
 from isochrone.configcheck import check_targets
 from isochrone.durations import parse_duration
@@ -70,6 +70,16 @@ def test_a_data_folder_is_closed_to_others_and_held_by_one(tmp_path: Path) -> No
         with pytest.raises(FolderBusy):
             open_data(data)
     open_data(data).close()
+
+
+def test_the_agent_forgets_its_configuration_and_nothing_else(tmp_path: Path) -> None:
+    forget_agent_config(tmp_path)
+    agent = tmp_path / "agent"
+    agent.mkdir()
+    for name in ("config.json", "config.2.json", "config.candidate.json", "config.notes.json", "budget.json"):
+        (agent / name).write_text("{}")
+    forget_agent_config(tmp_path)
+    assert [left.name for left in agent.iterdir()] == ["budget.json"]
 
 
 def test_the_read_token_comes_from_its_file_and_is_absent_without_one(tmp_path: Path) -> None:
