@@ -17,7 +17,7 @@ from rich.table import Table
 
 from collector import admin, app, up
 from collector.api.summary import MAX_WINDOW_SECONDS
-from collector.commands import identity
+from collector.commands import identity, rollups
 from collector.commands.identity import labels_of
 from collector.config import database_url, load_settings
 from collector.errors import CollectorError, SettingsError, TargetsRefused
@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_agents(commands)
     tokens = commands.add_parser("tokens", help="make, list or end the tokens of readers and administrators")
     identity.add_token_actions(tokens.add_subparsers(required=True, metavar="ACTION"))
+    rolled = commands.add_parser("rollups", help="make what is kept by minute and by hour anew")
+    rollups.add_actions(rolled.add_subparsers(required=True, metavar="ACTION"))
     return parser
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, REAL
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 
 from isochrone.marks import MARKS
 from isochrone.outcome import ClockSource, Connection, Flag, Outcome, Prober, RttMethod, RttSource, TokenSource
@@ -284,3 +284,74 @@ result = Table(
 )
 
 RESULT_COLUMNS: Final = tuple(column.name for column in result.columns)
+
+SIGNALS: Final = {
+    "rtt": "rtt_seconds",
+    "ttft": "ttft_seconds",
+    "answer_ttft": "answer_ttft_seconds",
+    "tpot": "tpot_seconds",
+    "tokens_per_second": "tokens_per_second",
+    "duration": "duration_seconds",
+    "setup": "setup_seconds",
+    "network": "network_seconds",
+    "model": "model_seconds",
+    "streaming": "streaming_seconds",
+    "stall": "stall_seconds",
+}
+"""What rollups keep of results: a signal's name, and the column of `result` that it comes from."""
+
+dirty_minute = Table(
+    "dirty_minute",  # minutes that got results since they were rolled up; no key, so that nobody waits for anybody
+    metadata,
+    Column("agent_id", Integer, nullable=False),
+    Column("agent_region_id", Integer, nullable=False),
+    _time("minute"),
+    _time("marked_at", now=True),
+)
+
+dirty_hour = Table(
+    "dirty_hour",  # hours of which a minute changed since they were rolled up
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("agent_region_id", Integer, primary_key=True),
+    _time("marked_at"),
+)
+
+rollup_horizon = Table(
+    "rollup_horizon",  # since when a level (raw, minute, hour) is whole
+    metadata,
+    Column("level", Text, primary_key=True),
+    _time("since", nullable=True),  # what is older was dropped; NULL: nothing was
+)
+
+
+def _signal(name: str) -> list["Column[object]"]:
+    """Return the columns of a signal. One value alone stands in `_min` and all others are NULL; none: all are."""
+    return [
+        Column(f"{name}_count", Integer),
+        Column(f"{name}_sum", Double),
+        Column(f"{name}_min", REAL),
+        Column(f"{name}_max", REAL),
+        Column(f"{name}_buckets", ARRAY(SmallInteger)),  # collector.stats.sketch
+        Column(f"{name}_counts", ARRAY(Integer)),
+    ]
+
+
+def _rollup(level: str) -> Table:
+    return Table(
+        f"rollup_{level}",
+        metadata,
+        Column("bucket", DateTime(timezone=True), primary_key=True),
+        Column("agent_region_id", Integer, primary_key=True),
+        Column("target_id", Integer, primary_key=True),
+        Column("connection", SmallInteger, primary_key=True),  # 0: none was reached
+        Column("prober", SmallInteger, nullable=False),
+        *(Column(name, Integer, nullable=False) for name in ("probes", "failures", "spoiled")),
+        *(Column(name, BigInteger) for name in ("pings_sent", "pings_lost")),
+        *(column for name in SIGNALS for column in _signal(name)),
+        postgresql_partition_by="RANGE (bucket)",
+    )
+
+
+rollup_minute = _rollup("minute")  # daily partitions
+rollup_hour = _rollup("hour")  # monthly partitions

@@ -93,17 +93,19 @@ async def run(
 
 
 @asynccontextmanager
-async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def transaction(engine: AsyncEngine, *, answer_seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
     """Give a connection whose work is committed at the end; raise DatabaseUnavailable.
 
-    A server that is frozen keeps none of its own timeouts: after `ANSWER_SECONDS` the wait ends here.
+    A server that is frozen keeps none of its own timeouts: after `answer_seconds` (None: `ANSWER_SECONDS`) the wait
+    ends here.
     """
+    bound = ANSWER_SECONDS if answer_seconds is None else answer_seconds
     try:
         with translated():
-            async with asyncio.timeout(ANSWER_SECONDS), engine.begin() as connection:
+            async with asyncio.timeout(bound), engine.begin() as connection:
                 yield connection
     except TimeoutError as exc:
-        raise DatabaseUnavailable(f"the database did not answer within {ANSWER_SECONDS:g} s") from exc
+        raise DatabaseUnavailable(f"the database did not answer within {bound:g} s") from exc
 
 
 @contextmanager

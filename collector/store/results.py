@@ -1,4 +1,4 @@
-"""Storing a batch: its row in the ledger and its results by binary COPY, in one transaction."""
+"""Storing a batch in one transaction: ledger row, results by binary COPY, their minutes on the dirty list."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from collector.errors import CollectorError, DatabaseUnavailable
 from collector.schema import RESULT_COLUMNS, result
+from collector.store.dirty import mark_dirty, minutes_of
 from collector.store.engine import transaction
 from collector.store.reports import Word, note_word
 
@@ -75,6 +76,7 @@ async def store_batch(engine: AsyncEngine, ledger: LedgerRow, rows: Sequence[Row
                 return await _find(cursor, ledger)
             if rows:
                 await copy_rows(cursor, rows)
+                await mark_dirty(cursor, minutes_of(rows))
             await note_word(cursor, word)
     return None
 
