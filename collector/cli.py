@@ -140,7 +140,8 @@ def _command(
 
 def _serve(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for foreign in ("alembic", "apscheduler"):  # apscheduler writes two INFO lines for every run
+        logging.getLogger(foreign).setLevel(logging.WARNING)
     settings = load_settings(os.environ, targets=options.targets, listen=options.listen)
     if settings.targets is not None:
         admin.read_targets(settings.targets)  # a wrong file stops the start, not a running collector

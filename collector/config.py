@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
@@ -9,6 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from collector.errors import SettingsError
+from isochrone.durations import format_duration, parse_duration
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8420"
 DEFAULT_FLUSH_SECONDS: Final = 10.0
@@ -17,6 +19,15 @@ DEFAULT_LATE_SECONDS: Final = 300.0
 DEFAULT_BATCHES_PER_SECOND: Final = 2.0
 DEFAULT_CONNECTIONS_PER_ADDRESS: Final = 64
 MAX_PORT: Final = 65_535
+MIN_KEEP: Final = timedelta(days=8)
+"""A result may be seven days old when it comes (collector.ingest), and so may the batch that repeats it: nothing may be
+dropped that could still be added to, or come again. The eighth day is the margin."""
+MAX_KEEP: Final = timedelta(days=3_650)
+DEFAULT_KEEP_RESULTS: Final = timedelta(days=30)
+DEFAULT_KEEP_BATCHES: Final = timedelta(days=14)
+DEFAULT_KEEP_RUNS: Final = timedelta(days=30)
+DEFAULT_KEEP_MINUTES: Final = timedelta(days=30)
+DEFAULT_KEEP_HOURS: Final = timedelta(days=730)
 MAX_READ_TOKEN: Final = 249
 """Longest read token, in characters."""
 
@@ -36,6 +47,18 @@ class Listen(msgspec.Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
+    """How long what is stored is kept."""
+
+    results: timedelta
+    batches: timedelta
+    """Rows of the ledger, by which a batch that comes again is known."""
+    runs: timedelta
+    """Books of agents' runs that are over; then they are added up."""
+    minutes: timedelta
+    hours: timedelta
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an operator may set."""
 
@@ -53,8 +76,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Open at once from one address, loopback apart; more are closed."""
     max_db_bytes: int | None = None
     """Batches are refused from 90 % of it on. None: no bound."""
+    keep_results: timedelta = DEFAULT_KEEP_RESULTS
+    keep_batches: timedelta = DEFAULT_KEEP_BATCHES
+    keep_runs: timedelta = DEFAULT_KEEP_RUNS
+    keep_minutes: timedelta = DEFAULT_KEEP_MINUTES
+    keep_hours: timedelta = DEFAULT_KEEP_HOURS
     targets: Path | None = None
     """The target file, loaded at the start and again on SIGHUP and `POST /-/reload`."""
+
+    @property
+    def keep(self) -> Keep:
+        """How long what is stored is kept."""
+        return Keep(
+            results=self.keep_results,
+            batches=self.keep_batches,
+            runs=self.keep_runs,
+            minutes=self.keep_minutes,
+            hours=self.keep_hours,
+        )
 
 
 def load_settings(
@@ -71,6 +110,11 @@ def load_settings(
         connections_per_address=_count(environment, "ISOCHRONE_CONNECTIONS_PER_ADDRESS")
         or DEFAULT_CONNECTIONS_PER_ADDRESS,
         max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
+        keep_results=_keep(environment, "ISOCHRONE_KEEP_RESULTS", DEFAULT_KEEP_RESULTS),
+        keep_batches=_keep(environment, "ISOCHRONE_KEEP_BATCHES", DEFAULT_KEEP_BATCHES),
+        keep_runs=_keep(environment, "ISOCHRONE_KEEP_RUNS", DEFAULT_KEEP_RUNS),
+        keep_minutes=_keep(environment, "ISOCHRONE_KEEP_MINUTES", DEFAULT_KEEP_MINUTES),
+        keep_hours=_keep(environment, "ISOCHRONE_KEEP_HOURS", DEFAULT_KEEP_HOURS),
         targets=targets,
     )
 
@@ -109,6 +153,19 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
 def _count(environment: Mapping[str, str], name: str) -> int | None:
     text = environment.get(name)
     return None if text is None else _read(name, text, _whole)
+
+
+def _keep(environment: Mapping[str, str], name: str, default: timedelta) -> timedelta:
+    text = environment.get(name)
+    return default if text is None else _read(name, text, _span)
+
+
+def _span(text: str) -> timedelta:
+    seconds = parse_duration(text)
+    if not MIN_KEEP.total_seconds() <= seconds <= MAX_KEEP.total_seconds():
+        shortest, longest = (format_duration(span.total_seconds()) for span in (MIN_KEEP, MAX_KEEP))
+        raise ValueError(f"write {shortest} to {longest}: results may be 7d old when they come")
+    return timedelta(seconds=seconds)
 
 
 def _whole(text: str) -> int:

@@ -229,6 +229,15 @@ agent_report = Table(
     _time("unaccounted_since", nullable=True),  # since when that is more than 0
 )
 
+clock_mark = Table(
+    "clock_mark",  # the clock as a job that drops things saw it last
+    metadata,
+    Column("job", Text, primary_key=True),
+    _time("believed_at"),
+    _time("looked_at"),
+    Column("doubted_seconds", Double, nullable=False),  # how long it has run in doubt; 0: it is believed
+)
+
 
 def _seconds(*names: str) -> list["Column[object]"]:
     return [Column(name, REAL) for name in names]

@@ -7,11 +7,12 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
+from collector import clockcheck
 from collector.api.bodies import check_headers, inflate, read_body
 from collector.api.context import Caller, Calling, Context, Running
 from collector.books import Receipt
 from collector.clones import Run
-from collector.errors import DatabaseUnavailable, Refused
+from collector.errors import ClockWrong, DatabaseUnavailable, Refused
 from collector.ingest import Ingested, Ledger, Moments, Plan, RejectReason, Sender, ingest, plan_batch
 from collector.registry import Registry
 from collector.store import engine
@@ -58,8 +59,11 @@ async def post_batch(request: Request, caller: Calling, context: Running) -> Res
 
 
 def _admit(caller: Caller, context: Context) -> None:
-    """Raise Refused before anything of the body is read: the database is full, or the agent sends too often."""
-    if context.database_full:
+    """Raise before anything of the body is read: the clock is wrong, the database full, the agent sends too often."""
+    clockcheck.check_year(context.utc_now())
+    if context.health.clock is not None:
+        raise ClockWrong(context.health.clock)
+    if context.health.full:
         raise Refused("full", DATABASE_FULL, retry_after_seconds=FULL_RETRY_SECONDS)
     wait = context.rates.wait_seconds(caller.agent.id)
     if wait is not None:
@@ -89,11 +93,14 @@ async def _keep(delivery: Delivery, context: Context) -> Ingested:
             done = await _store(delivery, await _plan(delivery, context), context)
     except TimeoutError as exc:
         context.metrics.set_database_up(up=False)
+        context.health.note_storing(DatabaseUnavailable.plain)
         raise DatabaseUnavailable(f"the batch was not stored within {engine.ANSWER_SECONDS:g} s") from exc
-    except DatabaseUnavailable:
+    except DatabaseUnavailable as exc:
         context.metrics.set_database_up(up=False)
+        context.health.note_storing(exc.plain)
         raise
     context.metrics.set_database_up(up=True)
+    context.health.note_storing(None)
     return done
 
 

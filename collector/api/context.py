@@ -18,6 +18,7 @@ from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
 from collector.config import Settings
 from collector.errors import DatabaseUnavailable, Refused, SchemaBehind
+from collector.health import Health, Standing
 from collector.metrics import LiveMetrics
 from collector.registry import AgentRow, Registry, RegistryCache
 from collector.rollout import Applied
@@ -78,8 +79,8 @@ class Context:
     utc_now: Callable[[], datetime]
     reload: Callable[[bool], Awaitable[Applied]]
     """Takes whether a file that takes most away is confirmed."""
-    check_ready: Callable[[], Awaitable[str]]
-    """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
+    check_ready: Callable[[], Awaitable[Standing]]
+    """Raises SchemaBehind, DatabaseUnfit, ClockWrong or DatabaseUnavailable."""
     heard_since: datetime | None = None
     """Since when agents could be heard, and what they said be written down, without a break that a job saw."""
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
@@ -94,11 +95,10 @@ class Context:
         default_factory=lambda: Buckets(per_second=FAILURES_PER_SECOND, burst=FAILURES_BURST, monotonic=time.monotonic)
     )
     """Wrong credentials by address."""
-    database_full: bool = False
-    """Beyond 90 % of `max_db_bytes`: no batch is taken until there is room again."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)
+    health: Health = field(default_factory=Health)
     confirmed: set[str] = field(default_factory=set)
     """Rotated credentials whose first use was written down by this process."""
 

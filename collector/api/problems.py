@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from collector.errors import (
+    ClockWrong,
     ConfirmationNeeded,
     DatabaseUnavailable,
     DatabaseUnfit,
@@ -91,6 +92,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(SchemaBehind, _not_ready)
     app.add_exception_handler(DatabaseUnfit, _not_ready)
+    app.add_exception_handler(ClockWrong, _not_ready)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)

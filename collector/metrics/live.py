@@ -15,6 +15,7 @@ from collector.metrics.families import (
     FleetFamilies,
     InfoFamilies,
     IngestFamilies,
+    JobFamilies,
     ProbeFamilies,
     families_of,
 )
@@ -37,6 +38,7 @@ class LiveMetrics:
         self.agents = AgentFamilies()
         self.fleet = FleetFamilies()
         self.ingest = IngestFamilies()
+        self.jobs = JobFamilies()
         self._feeds: dict[tuple[int, int], TargetFeed] = {}
         self._versions: dict[int, str] = {}
         self._process = CollectorRegistry()
@@ -136,7 +138,7 @@ class LiveMetrics:
 
     def render(self) -> bytes:
         """Return the whole exposition. Safe to call in a thread."""
-        families = families_of(self.probes, self.info, self.agents, self.fleet, self.ingest)
+        families = families_of(self.probes, self.info, self.agents, self.fleet, self.ingest, self.jobs)
         text = "".join(line for family in families for line in family.lines())
         return text.encode() + generate_latest(self._process)
 

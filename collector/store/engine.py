@@ -34,8 +34,17 @@ _AT_FAULT: Final = ("08", "53", "57", "58", "40001", "40P01", "25006", "25P03", 
 """SQLSTATEs that blame the server, not the data: connection, resources, shutdown, disk, conflict, read-only, waits."""
 _SCHEMA_MISSING: Final = ("42P01", "42703", "42883", "3F000")
 """Table, column, function or schema does not exist: the migration has not run yet."""
+SCHEMA_MISSING: Final = "the database has not this release's schema: run isochrone-collector migrate"
 _CONFLICTS: Final = ("40001", "40P01")
 _DENIED: Final = "42501"
+_PLAIN: Final = {
+    "53100": "the disk of the database is full: give it room, or shorten the retention",
+    "53200": "the database is out of memory",
+    "53300": "the database has no connection left",
+    "25006": "the database is read-only",
+    "55P03": "others held a lock in the database for too long",
+}
+"""What may be told to everybody, by SQLSTATE."""
 _CANCELED: Final = "57014"
 """Most often by `statement_timeout`."""
 _DATABASE_BYTES: Final = text("SELECT pg_database_size(current_database())")
@@ -147,14 +156,16 @@ def _raise_if_at_fault(cause: BaseException | None, exc: Exception) -> None:
     if state in _CONFLICTS:
         raise Conflict(f"the database chose another transaction: {_one_line(cause)}") from exc
     if state == _DENIED:
-        raise DatabaseUnavailable(f"the database refuses its user: {_one_line(cause)}: grant it the right") from exc
+        raise DatabaseUnavailable(
+            f"the database refuses its user: {_one_line(cause)}: grant it the right",
+            plain="the database refuses its user a right",
+        ) from exc
     lost = state is None and isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError))
     if lost or (state is not None and state.startswith(_AT_FAULT)):
-        raise DatabaseUnavailable(f"the database does not serve: {_one_line(cause)}") from exc
+        plain = None if state is None else _PLAIN.get(state)
+        raise DatabaseUnavailable(f"the database does not serve: {_one_line(cause)}", plain=plain) from exc
     if state in _SCHEMA_MISSING:
-        raise DatabaseUnavailable(
-            "the database has not this release's schema: run isochrone-collector migrate"
-        ) from exc
+        raise DatabaseUnavailable(SCHEMA_MISSING, plain=SCHEMA_MISSING) from exc
 
 
 def _one_line(cause: BaseException | None) -> str:

@@ -108,6 +108,8 @@ async def copy_rows(cursor: psycopg.AsyncCursor, rows: Sequence[Row]) -> None:
 class MissingPartition(DatabaseUnavailable):
     """A day of these rows has no partition: somebody dropped it since this process saw it."""
 
+    plain = "a day of these results has no partition"
+
 
 class UnstorableRow(CollectorError):
     """The database refuses one of these rows for what is in it (SQLSTATE classes 22 and 23), and not the others."""

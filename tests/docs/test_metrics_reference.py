@@ -10,6 +10,7 @@ from collector.metrics.families import (
     FleetFamilies,
     InfoFamilies,
     IngestFamilies,
+    JobFamilies,
     ProbeFamilies,
     families_of,
 )
@@ -17,7 +18,7 @@ from collector.metrics.feeds import COMPONENTS, PHASES, TOKEN_TYPES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-GROUPS = (ProbeFamilies(), InfoFamilies(), AgentFamilies(), FleetFamilies(), IngestFamilies())
+GROUPS = (ProbeFamilies(), InfoFamilies(), AgentFamilies(), FleetFamilies(), IngestFamilies(), JobFamilies())
 FAMILIES = {family.name: family for family in families_of(*GROUPS)}
 ROWS = {
     cells[0].strip(" `"): cells

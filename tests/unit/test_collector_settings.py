@@ -35,6 +35,11 @@ def test_a_flag_wins_over_the_environment() -> None:
         ("ISOCHRONE_FLUSH_SECONDS", "soon"),
         ("ISOCHRONE_FLUSH_SECONDS", "nan"),
         ("ISOCHRONE_LATE_SECONDS", "-1"),
+        ("ISOCHRONE_KEEP_RESULTS", "7d"),
+        ("ISOCHRONE_KEEP_BATCHES", "3651d"),
+        ("ISOCHRONE_KEEP_RUNS", "30"),
+        ("ISOCHRONE_KEEP_MINUTES", "0d"),
+        ("ISOCHRONE_KEEP_HOURS", "for ever"),
         ("ISOCHRONE_READ_TOKEN_FILE", "/does/not/exist"),
     ],
 )
