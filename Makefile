@@ -11,7 +11,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-faults soak test-real check bench bench-accuracy bench-herd fmt lock clean
+.PHONY: help install up test test-faults soak test-real check bench bench-accuracy bench-herd dashboards fmt lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench-accuracy: $(STAMP) ## hold the agent's times against the packets', beside 
 
 bench-herd: $(STAMP) ## let 10,000 agents come back at once after five minutes without their collector
 	@$(BIN)/python -m tests.bench.herd $(ARGS)
+
+dashboards: $(STAMP) ## make Grafana's dashboards from their code
+	$(BIN)/python -m deploy.grafana.boards
 
 fmt: $(STAMP) ## put the code into its form
 	$(BIN)/ruff format .

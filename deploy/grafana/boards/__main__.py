@@ -1,6 +1,5 @@
 """`make dashboards`: write every dashboard to deploy/grafana/dashboards."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -36,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -67,13 +67,15 @@ def board() -> Board:
 
 def _numbers() -> list[Panel]:
     numbers = [
-        number("Time to first token", "Half came sooner, over the time shown.", SECONDS, TTFT_STEPS)
+        number("Time to first token", "Half came sooner, over the time shown.", SECONDS, steps=TTFT_STEPS)
         .with_target(now_of(quantile(0.5, TTFT, "", where=STREAM, over=RANGE))),
-        number("One in twenty later than", "95th percentile of the time to first token.", SECONDS, TTFT_STEPS)
+        number("One in twenty later than", "95th percentile of the time to first token.", SECONDS, steps=TTFT_STEPS)
         .with_target(now_of(quantile(0.95, TTFT, "", where=STREAM, over=RANGE))),
-        number("Tokens per second", "Half of the answers were written faster.", PER_SECOND, TOKEN_STEPS).decimals(0)
+        number("Tokens per second", "Half of the answers were written faster.", PER_SECOND, steps=TOKEN_STEPS)
+        .decimals(0)
         .with_target(now_of(quantile(0.5, TOKENS, "", where=MODELS, over=RANGE))),
-        number("Failures", "Share of probes that failed, of those that were tried.", SHARE, BAD_SHARE_STEPS).decimals(2)
+        number("Failures", "Share of probes that failed, of those that were tried.", SHARE, steps=BAD_SHARE_STEPS)
+        .decimals(2)
         .with_target(now_of(failed("", MODELS, over=RANGE))),
     ]  # fmt: skip
     return [panel.span(3) for panel in numbers]

@@ -11,6 +11,7 @@ from deploy.grafana.boards.panels import (
     BAD_COUNT_STEPS,
     COUNT,
     GOOD_SHARE_STEPS,
+    GREEN,
     GREY,
     RED,
     SECONDS,
@@ -72,18 +73,18 @@ def board() -> Board:
 
 
 def _numbers() -> list[Panel]:
-    agents = "max by (state) (isochrone_agents{state!~\"ok|revoked\"})"
+    agents = 'max by (state) (isochrone_agents{state!~"ok|revoked"})'
     return [
         number("Agents that report", "Agents heard of as often as they should be.", COUNT)
         .with_target(now_of('max(isochrone_agents{state="ok"})')),
-        number("Agents in trouble", "Late, silent, or two processes with one credential.", COUNT, BAD_COUNT_STEPS)
+        number("Agents in trouble", "Late, silent, or two processes with one credential.", COUNT, steps=BAD_COUNT_STEPS)
         .with_target(now_of(f"sum({agents})")),
         number("Coverage", "Share of the probes that schedules called for whose results came in.", SHARE,
-               GOOD_SHARE_STEPS).decimals(1).with_target(now_of(coverage("", over=RANGE))),
+               steps=GOOD_SHARE_STEPS).decimals(1).with_target(now_of(coverage("", over=RANGE))),
         number("Results per second", "Results stored, over the time shown.", PER_SECOND)
         .with_target(now_of(f"sum(increase(isochrone_ingest_results_total[{RANGE}])) / $__range_s")),
         number("Database", "1 where every collector's last use of the database succeeded.", COUNT,
-               ((None, RED), (1.0, "#3fb27f"))).with_target(now_of("min(isochrone_db_up)")),
+               steps=((None, RED), (1.0, GREEN))).with_target(now_of("min(isochrone_db_up)")),
         number("Configuration", "Revision of the targets that every agent gets.", "none")
         .with_target(now_of("max(isochrone_config_revision)")),
     ]  # fmt: skip

@@ -23,6 +23,7 @@ from deploy.grafana.boards.panels import (
     SHARE,
     TOKEN_STEPS,
     TTFT_STEPS,
+    by_thresholds,
     cells_of,
     graph_of,
     grid,
@@ -34,7 +35,6 @@ from deploy.grafana.boards.panels import (
     renamed,
     shown_as,
     thresholds,
-    by_thresholds,
 )
 from deploy.grafana.boards.promql import RANGE, coverage, failed, floor, mean, quantile, total
 
@@ -44,9 +44,7 @@ TTFT: Final = quantile(0.5, "isochrone_ttft_seconds", ENDS, over=RANGE)
 TOKENS: Final = quantile(0.5, "isochrone_output_tokens_per_second", ENDS, over=RANGE)
 BEST: Final = f"bottomk by (agent_region) (1, {TTFT})"
 """The endpoint that answers a region first."""
-REGION_PLACES: Final = (
-    'max by (agent_region, country, latitude, longitude) (isochrone_agent_region_info{latitude!=""})'
-)
+REGION_PLACES: Final = 'max by (agent_region, country, latitude, longitude) (isochrone_agent_region_info{latitude!=""})'
 ENDPOINT_PLACES: Final = (
     "max by (endpoint, model, endpoint_region, latitude, longitude)"
     ' (isochrone_endpoint_info{endpoint=~"$endpoint", latitude!=""})'
@@ -78,18 +76,18 @@ def board() -> Board:
 def _numbers() -> list[Panel]:
     fires = 'ALERTS{alertstate="firing", service="isochrone", severity!="none"}'
     return [
-        number("Alerts", "Alerts of Isochrone's rules that fire now.", COUNT, BAD_COUNT_STEPS)
+        number("Alerts", "Alerts of Isochrone's rules that fire now.", COUNT, steps=BAD_COUNT_STEPS)
         .with_target(now_of(f"count({fires}) or vector(0)")),
         number("Failures", "Share of probes that failed over the time shown, of those that were tried.", SHARE,
-               BAD_SHARE_STEPS).decimals(2)
+               steps=BAD_SHARE_STEPS).decimals(2)
         .with_target(now_of(failed("", over=RANGE))),
-        number("Time to first token", "Half of the first tokens came sooner, over all regions.", SECONDS, TTFT_STEPS)
+        number("Time to first token", "Half of the first tokens came sooner.", SECONDS, steps=TTFT_STEPS)
         .with_target(now_of(quantile(0.5, "isochrone_ttft_seconds", "", over=RANGE))),
-        number("Tokens per second", "Half of the answers were written faster, over all regions.", PER_SECOND,
-               TOKEN_STEPS).decimals(0)
+        number("Tokens per second", "Half of the answers were written faster.", PER_SECOND,
+               steps=TOKEN_STEPS).decimals(0)
         .with_target(now_of(quantile(0.5, "isochrone_output_tokens_per_second", "", over=RANGE))),
         number("Coverage", "Share of the probes that the agents' schedules called for whose results came in.", SHARE,
-               GOOD_SHARE_STEPS).decimals(1)
+               steps=GOOD_SHARE_STEPS).decimals(1)
         .with_target(now_of(coverage("", over=RANGE))),
         number("Spent", "What probes cost over the time shown, by the prices of the target file.", DOLLARS)
         .with_target(now_of(total("isochrone_probe_cost_usd_total", "", 'endpoint=~"$endpoint"', over=RANGE))),

@@ -6,6 +6,7 @@ from typing import Final
 from grafana_foundation_sdk.builders import barchart, bargauge, common, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog import variants
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
@@ -42,16 +43,16 @@ Steps = tuple[tuple[float | None, str], ...]
 Value = models.DynamicConfigValue
 
 
-@dataclass
-class SqlQuery(variants.Dataquery):
-    """A query of Postgres: the SDK knows none."""
+@dataclass(frozen=True)
+class SqlQuery(variants.Dataquery, Builder[variants.Dataquery]):
+    """A query of Postgres: the SDK knows none. It is its own builder."""
 
     sql: str
     ref_id: str
     format: str
 
-    def build(self) -> "SqlQuery":
-        """Return itself: it is built."""
+    def build(self) -> variants.Dataquery:
+        """Return itself."""
         return self
 
     def to_json(self) -> dict[str, object]:
@@ -66,12 +67,12 @@ class SqlQuery(variants.Dataquery):
         }
 
 
-def rows_of(sql: str, ref: str = "A") -> SqlQuery:
+def rows_of(sql: str, ref: str = "A") -> Builder[variants.Dataquery]:
     """Return a query whose rows are shown as a table."""
     return SqlQuery(sql=sql, ref_id=ref, format="table")
 
 
-def series_of(sql: str, ref: str = "A") -> SqlQuery:
+def series_of(sql: str, ref: str = "A") -> Builder[variants.Dataquery]:
     """Return a query of columns `time`, `metric` and a value."""
     return SqlQuery(sql=sql, ref_id=ref, format="time_series")
 
@@ -169,7 +170,7 @@ def dashes(color: str) -> list[Value]:
     ]
 
 
-def number(title: str, text: str, unit: str, steps: Steps = ((None, BLUE),)) -> stat.Panel:
+def number(title: str, text: str, unit: str, *, steps: Steps = ((None, BLUE),)) -> stat.Panel:
     """Return a big number over its course."""
     return (
         stat.Panel()
@@ -217,7 +218,7 @@ def crossed(panel: table.Panel, unit: str, steps: Steps) -> table.Panel:
         .thresholds(thresholds(steps))
         .color_scheme(by_thresholds())
         .cell_options(kinds.TableColoredBackgroundCellOptions(mode=kinds.TableCellBackgroundDisplayMode.BASIC))
-        .no_value("–")
+        .no_value("-")
         .with_transformation(
             models.DataTransformerConfig(
                 id_val="groupingToMatrix",

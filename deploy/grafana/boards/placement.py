@@ -94,7 +94,7 @@ def _ranked() -> Panel:
     slow AS p95, least, floor, rtt - floor AS "over floor", floor / nullif(rtt, 0) AS efficiency, loss, probes
 FROM candidates ORDER BY agent_region, rank"""
     text = (
-        "All candidates of each region, the shortest round trip first. Round trip: the median of each hour, in the mean; "
+        "All candidates of each region, the shortest round trip first. Round trip: the hours' medians, in the mean; "
         "least: the shortest of all. What is over the floor is the way: cables that bend, queues, last miles."
     )
     return (

@@ -8,6 +8,7 @@ from grafana_foundation_sdk.models import common as kinds
 from deploy.grafana.boards.board import POSTGRES, Board, Panel, Row, column
 from deploy.grafana.boards.panels import (
     COUNT,
+    GREEN,
     PER_SECOND,
     SECONDS,
     Value,
@@ -80,7 +81,7 @@ FROM v_result WHERE {WHERE} GROUP BY 1, 2 ORDER BY 1"""
         .datasource(POSTGRES)
         .draw_style(kinds.GraphDrawStyle.BARS)
         .with_target(series_of(sql))
-        .override_by_name("ok", [Value(id_val="color", value={"mode": "fixed", "fixedColor": "#3fb27f"})])
+        .override_by_name("ok", [Value(id_val="color", value={"mode": "fixed", "fixedColor": GREEN})])
     )
 
 

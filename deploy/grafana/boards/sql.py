@@ -8,7 +8,7 @@ REGIONS: Final = "agent_region IN (${agent_region:sqlstring})"
 ENDPOINTS: Final = "endpoint IN (${endpoint:sqlstring})"
 PAIRS: Final = f"{REGIONS} AND {ENDPOINTS}"
 SECONDS_PER_RADIAN: Final = 4 * EARTH_RADIUS_METERS / (FIBRE_FRACTION * LIGHT_METERS_PER_SECOND)
-"""There and back, for each radian of half the angle: a great circle of twice the half, at the speed of light in glass."""
+"""There and back at the speed of light in glass, for each radian of half the angle between the two places."""
 FLOOR: Final = f"""{SECONDS_PER_RADIAN:.12g} * asin(least(1, sqrt(
     power(sin(radians(p.latitude - r.latitude) / 2), 2)
     + cos(radians(r.latitude)) * cos(radians(p.latitude)) * power(sin(radians(p.longitude - r.longitude) / 2), 2)

@@ -52,7 +52,7 @@ def _shares() -> list[Panel]:
         "streaming": "From the first token to the end: tokens, and how fast they come.",
     }
     return [
-        number(name.capitalize(), f"Its share in the whole wait. {told[name]}", SHARE, ((None, color),))
+        number(name.capitalize(), f"Its share in the whole wait. {told[name]}", SHARE, steps=((None, color),))
         .span(8)
         .decimals(0)
         .with_target(now_of(part(name)))
@@ -110,7 +110,7 @@ def _connection() -> list[Panel]:
     return [
         stacked("DNS, TCP, TLS", "Mean time of each phase of opening a connection, over the pairs chosen.", SECONDS)
         .with_target(graph_of(mean(PHASE, "phase"), "{{phase}}")),
-        lines("TCP handshake", "Mean time of the handshake: one round trip, from each region to each endpoint.", SECONDS)
+        lines("TCP handshake", "Mean time of the handshake, one round trip, for each region and endpoint.", SECONDS)
         .line_interpolation(kinds.LineInterpolation.LINEAR)
         .with_target(graph_of(tcp, "{{agent_region}} → {{endpoint}}")),
     ]  # fmt: skip
