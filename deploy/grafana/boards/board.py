@@ -70,7 +70,7 @@ class Annotation(models.AnnotationQuery):
     """A query of Prometheus, with the words that the SDK has no fields for."""
 
     def __init__(self, name: str, expr: str, *, color: str, title: str, text: str) -> None:
-        super().__init__(name=name, datasource=PROMETHEUS, icon_color=color, expr=expr, hide=None, built_in=None)
+        super().__init__(name=name, datasource=PROMETHEUS, icon_color=color, expr=expr)
         self._words = {"titleFormat": title, "textFormat": text, "step": "60s"}
 
     def to_json(self) -> dict[str, object]:

@@ -8,7 +8,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import geomap as geomap_models
 
 from deploy.grafana.boards.alerts import regressions
-from deploy.grafana.boards.board import ENDPOINT, REGION, Board, Panel, Row
+from deploy.grafana.boards.board import ENDPOINT, PROMETHEUS, REGION, Board, Panel, Row
 from deploy.grafana.boards.panels import (
     BAD_COUNT_STEPS,
     BAD_SHARE_STEPS,
@@ -100,6 +100,7 @@ def _map() -> geomap.Panel:
     return (
         geomap.Panel()
         .title("Regions and endpoints")
+        .datasource(PROMETHEUS)
         .description(
             "Each region in the colour of its best time to first token; squares are endpoints and sites. "
             "Regions without coordinates in the target file are missing."

@@ -308,6 +308,7 @@ def heat(title: str, text: str, expr: str) -> heatmap.Panel:
         .span(12)
         .height(9)
         .y_axis(heatmap.YAxisConfig().unit(SECONDS))
+        .scale_distribution(common.ScaleDistributionConfig().type(kinds.ScaleDistribution.LINEAR))
         .hide_legend()
         .with_target(query)
     )
