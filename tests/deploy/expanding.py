@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.grafana.picture import asking
+
 RATE_SECONDS = 120
 RANGE_SECONDS = 3_600
 INTERVAL = "5m"
@@ -54,10 +56,7 @@ def variables_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def promql(text: str) -> str:
     """Return a query of Prometheus with all values of every variable chosen."""
-    fixed = {"$__rate_interval": f"{RATE_SECONDS}s", "$__range_s": str(RANGE_SECONDS), "$__range": f"{RANGE_SECONDS}s"}
-    for name, value in fixed.items():
-        text = text.replace(name, value)
-    return _whole(re.sub(r"\$[a-z_]+", ".+", text))
+    return _whole(asking.expanded(text, rate_seconds=RATE_SECONDS, range_seconds=RANGE_SECONDS))
 
 
 def sql(text: str, values: Values) -> str:

@@ -49,7 +49,7 @@ class Stand:
     name: str
     location: Location
     model: str | None = None
-    scenario: Scenario = Scenario()
+    scenario: Scenario = field(default_factory=Scenario)
     modules: tuple[str, ...] = ("rtt", "chat")
     budget: Budget | None = None
     detours: dict[str, float] = field(default_factory=dict)
@@ -96,7 +96,9 @@ class Planet:
             modules=self.modules(),
             endpoints=tuple(_endpoint(stand, ports[stand.name]) for stand in self.stands if stand.model is not None),
             sites=tuple(
-                Site(name=one.name, url=f"http://{LOOPBACK}:{ports[one.name]}/", modules=("rtt",), location=one.location)
+                Site(
+                    name=one.name, url=f"http://{LOOPBACK}:{ports[one.name]}/", modules=("rtt",), location=one.location
+                )
                 for one in self.stands
                 if one.model is None
             ),
@@ -150,7 +152,7 @@ async def living(planet: Planet, folder: Path, database_url: str) -> AsyncIterat
     door = ask.reserve(Listen(LOOPBACK, 0))
     processes: dict[int, str] = {}
     async with AsyncExitStack() as stack:
-        ways = {stand.name: await _way(stack, planet, stand, processes) for stand in planet.stands}
+        ways = {stand.name: await _way(stack, stand, planet=planet, processes=processes) for stand in planet.stands}
         targets = planet.targets({name: way.port for name, way in ways.items()})
         await asyncio.to_thread(admin.apply_targets, database_url, targets)
         seen = await stack.enter_async_context(monitoring(folder / "monitoring", door))
@@ -165,7 +167,7 @@ async def living(planet: Planet, folder: Path, database_url: str) -> AsyncIterat
         yield Living(seen=seen, collector=door, ways=ways)
 
 
-async def _way(stack: AsyncExitStack, planet: Planet, stand: Stand, processes: dict[int, str]) -> Way:
+async def _way(stack: AsyncExitStack, stand: Stand, *, planet: Planet, processes: dict[int, str]) -> Way:
     simulator = Simulator(Script(default=stand.scenario), seed=1)
     url = await simulator.start(LOOPBACK, 0)
     stack.push_async_callback(simulator.close)
@@ -186,8 +188,6 @@ async def _start(stack: AsyncExitStack, program: Program) -> Child:
 def _agent(collector_url: str, folder: Path, database_url: str) -> Program:
     folder.mkdir(mode=0o700)
     region = folder.name.rpartition("-")[0]
-    write_secret(
-        folder / "agent.credential", admin.add_agent(database_url, name=folder.name, region=region)
-    )
+    write_secret(folder / "agent.credential", admin.add_agent(database_url, name=folder.name, region=region))
     settings = programs.agent_settings(collector_url, folder) | {"ISOCHRONE_FLUSH_INTERVAL": "1s"}
     return replace(programs.agent(settings, folder), name=folder.name)

@@ -1,0 +1,74 @@
+"""`make picture`: let a planet of simulated endpoints be measured for some minutes, and draw its Overview.
+
+Two things go wrong on the way, so that the picture shows what that looks like. It takes about six minutes.
+"""
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from agent.simulator import Scenario
+from deploy.grafana.picture.__main__ import OVERVIEW, picture_of
+from deploy.grafana.picture.asking import Span
+from isochrone.config import Duration, Location, Region
+from tests.deploy.planet import Living, Planet, Stand, living
+from tests.postgres import TEMPLATE, running_postgres
+
+TARGET = Path(__file__).parents[2] / "docs" / "images" / "overview.svg"
+QUIET_SECONDS = 230
+WRONG_SECONDS = 100
+SLOWER_SECONDS = 0.09
+PLANET = Planet(
+    regions=(
+        Region(name="eu-central", latitude=50.1, longitude=8.7, country="DE", weight=0.3),
+        Region(name="us-west", latitude=37.4, longitude=-122.1, country="US", weight=0.25),
+        Region(name="brazil", latitude=-23.5, longitude=-46.6, country="BR", weight=0.15),
+        Region(name="india", latitude=19.1, longitude=72.9, country="IN", weight=0.2),
+        Region(name="australia", latitude=-33.9, longitude=151.2, country="AU", weight=0.1),
+    ),
+    stands=(
+        Stand(
+            name="virginia", model="swift-mini", location=Location(region="us-east", latitude=38.95, longitude=-77.45),
+            scenario=Scenario(ttft=Duration(0.34), tpot=Duration(0.012), tokens=32, jitter=0.15),
+            detours={"india": 2.5},
+        ),
+        Stand(
+            name="dublin", model="swift-mini", location=Location(region="eu-west", latitude=53.35, longitude=-6.26),
+            scenario=Scenario(ttft=Duration(0.29), tpot=Duration(0.014), tokens=32, jitter=0.15),
+            detours={"us-west": 1.5},
+        ),
+        Stand(
+            name="tokyo", model="deep-large", location=Location(region="ap-north", latitude=35.68, longitude=139.69),
+            scenario=Scenario(ttft=Duration(0.72), tpot=Duration(0.034), tokens=32, jitter=0.2),
+        ),
+    ),
+    rtt_seconds=2.0,
+    chat_seconds=5.0,
+    tokens=32,
+)  # fmt: skip
+SPAN_SECONDS = 300
+
+
+async def main() -> None:
+    """Measure, and draw."""
+    with running_postgres() as postgres, TemporaryDirectory(prefix="isochrone-portrait-") as folder:
+        postgres.make_template()
+        async with living(PLANET, Path(folder), postgres.new_database(TEMPLATE)) as world:
+            await _live(world)
+            span = Span(until=datetime.now(UTC), seconds=SPAN_SECONDS, rate_seconds=40)
+            document = json.loads(OVERVIEW.read_text(encoding="utf-8"))
+            url = f"http://{world.seen.prometheus}"
+            TARGET.write_text(await asyncio.to_thread(picture_of, document, url, span), encoding="utf-8")
+
+
+async def _live(world: Living) -> None:
+    await asyncio.sleep(QUIET_SECONDS)
+    world.ways["dublin"].longer["eu-central"] += SLOWER_SECONDS
+    await asyncio.sleep(WRONG_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
