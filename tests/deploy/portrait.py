@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from agent.simulator import Scenario
-from deploy.grafana.picture.__main__ import OVERVIEW, picture_of
+from deploy.grafana.picture.__main__ import OVERVIEW, SETTLED, picture_of
 from deploy.grafana.picture.asking import Span
 from isochrone.config import Duration, Location, Region
 from tests.deploy.planet import Living, Planet, Stand, living
@@ -58,7 +58,7 @@ async def main() -> None:
         postgres.make_template()
         async with living(PLANET, Path(folder), postgres.new_database(TEMPLATE)) as world:
             await _live(world)
-            span = Span(until=datetime.now(UTC), seconds=SPAN_SECONDS, rate_seconds=40)
+            span = Span(until=datetime.now(UTC) - SETTLED, seconds=SPAN_SECONDS, rate_seconds=40)
             document = json.loads(OVERVIEW.read_text(encoding="utf-8"))
             url = f"http://{world.seen.prometheus}"
             TARGET.write_text(await asyncio.to_thread(picture_of, document, url, span), encoding="utf-8")

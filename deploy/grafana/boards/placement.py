@@ -31,7 +31,7 @@ def board() -> Board:
         uid="placement",
         title="Isochrone / Placement",
         description="From which site each region would be served best: measured round trips of endpoints and of bare "
-        "sites, which need no model. Hours are weighted by their probes.",
+        "sites, which need no model.",
         variables=[
             column("agent_region", "Region", "SELECT DISTINCT agent_region FROM v_agent WHERE removed_at IS NULL"),
             column("endpoint", "Candidate", "SELECT DISTINCT endpoint FROM v_endpoint"),
@@ -94,7 +94,7 @@ def _ranked() -> Panel:
     slow AS p95, least, floor, rtt - floor AS "over floor", floor / nullif(rtt, 0) AS efficiency, loss, probes
 FROM candidates ORDER BY agent_region, rank"""
     text = (
-        "All candidates of each region, the shortest round trip first. Round trip: the hours' medians, in the mean; "
+        "All candidates of each region, the shortest round trip first. Round trip: the mean of rtt probes; p95: that of each hour, in the mean; "
         "least: the shortest of all. What is over the floor is the way: cables that bend, queues, last miles."
     )
     return (
@@ -115,10 +115,10 @@ def _matrix() -> Panel:
 
 def _course() -> timeseries.Panel:
     sql = f"""SELECT $__timeGroupAlias(bucket,$__interval), agent_region || ' → ' || endpoint AS metric,
-    sum(p50 * count) / sum(count) AS value
+    sum(sum) / sum(count) AS value
 FROM v_minute WHERE $__timeFilter(bucket) AND prober = 'rtt' AND signal = 'rtt' AND count > 0 AND {PAIRS}
 GROUP BY 1, 2 ORDER BY 1"""
-    told = "Medians of minutes, in the mean. A candidate whose round trip swings by the hour is no safe choice."
+    told = "Mean of rtt probes. A candidate whose round trip swings by the hour is no safe choice."
     return (
         lines("Course", told, SECONDS)
         .datasource(POSTGRES)

@@ -56,8 +56,12 @@ def board() -> Board:
 
 def _endpoints() -> Panel:
     panel = (
-        grid("All endpoints", "Medians over the time shown, the floor of the round trip, and failures.", SECONDS)
-        .with_target(cells_of(quantile(0.5, RTT, ENDS, over=RANGE), "A"))
+        grid(
+            "All endpoints",
+            "Over the time shown: mean round trip and its floor, median and p95 of first tokens, median rate, failures.",
+            SECONDS,
+        )
+        .with_target(cells_of(mean(RTT, ENDS, over=RANGE), "A"))
         .with_target(cells_of(floor(), "B"))
         .with_target(cells_of(f"max by ({ENDS}) (isochrone_great_circle_distance_meters{{{PAIR}}})", "C"))
         .with_target(cells_of(quantile(0.5, TTFT, ENDS, where=STREAM, over=RANGE), "D"))
@@ -80,16 +84,16 @@ def _network() -> list[Panel]:
     lost = total("isochrone_network_pings_lost_total", ENDS)
     sent = total("isochrone_network_pings_total", ENDS)
     return [
-        lines("Round trip", "Median of rtt probes. Grey: the usual, median of the day before. Red: the floor.", SECONDS)
-        .with_target(graph_of(quantile(0.5, RTT, ENDS), LEGEND))
+        lines("Round trip", "Mean of rtt probes. Grey: the usual, median of the day before. Red: the floor.", SECONDS)
+        .with_target(graph_of(mean(RTT, ENDS), LEGEND))
         .with_target(graph_of(usual("network_rtt_seconds", PAIR), f"usual {LEGEND}", "B"))
         .with_target(graph_of(floor(), f"floor {LEGEND}", "C"))
         .override_by_query("B", dashes(GREY))
         .override_by_query("C", dashes(RED)),
         lines("Round trips lost", "Share of the round trips tried by rtt probes that were lost.", SHARE)
         .with_target(graph_of(f"{lost} / ({sent} > 0)", LEGEND)),
-        lines("Nearness to light", "The floor as a share of the median round trip: 100 % is light in straight fibre.",
-              SHARE).with_target(graph_of(f"({floor()}) / on ({ENDS}) ({quantile(0.5, RTT, ENDS)})", LEGEND)),
+        lines("Nearness to light", "The floor as a share of the mean round trip: 100 % is light in straight fibre.",
+              SHARE).with_target(graph_of(f"({floor()}) / on ({ENDS}) ({mean(RTT, ENDS)})", LEGEND)),
         stacked("Opening connections", "Mean time of each phase, over the endpoints chosen.", SECONDS)
         .with_target(graph_of(mean("isochrone_connection_phase_seconds", "phase"), "{{phase}}")),
     ]  # fmt: skip
@@ -98,14 +102,14 @@ def _network() -> list[Panel]:
 def _answers() -> list[Panel]:
     parts = mean("isochrone_latency_component_seconds", "component", STREAM)
     return [
-        lines("Time to first token", "Median. Grey: the usual, median of the day before.", SECONDS)
-        .with_target(graph_of(quantile(0.5, TTFT, ENDS, where=STREAM), LEGEND))
+        lines("Time to first token", "Mean. Grey: the usual, median of the day before.", SECONDS)
+        .with_target(graph_of(mean(TTFT, ENDS, STREAM), LEGEND))
         .with_target(graph_of(usual("ttft_seconds", STREAM), f"usual {LEGEND}", "B"))
         .override_by_query("B", dashes(GREY)),
         lines("Time to first token, the slow twentieth", "One in twenty first tokens came later (p95).", SECONDS)
         .with_target(graph_of(quantile(0.95, TTFT, ENDS, where=STREAM), LEGEND)),
-        lines("Tokens per second", "Median. Grey: the usual, median of the day before.", PER_SECOND)
-        .with_target(graph_of(quantile(0.5, TOKENS, ENDS), LEGEND))
+        lines("Tokens per second", "Mean. Grey: the usual, median of the day before.", PER_SECOND)
+        .with_target(graph_of(mean(TOKENS, ENDS), LEGEND))
         .with_target(graph_of(usual("output_tokens_per_second", PAIR), f"usual {LEGEND}", "B"))
         .override_by_query("B", dashes(GREY)),
         components("Where the time goes", "Mean duration of successful inference probes, by part; dashed: the floor.")

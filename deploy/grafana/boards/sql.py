@@ -20,7 +20,7 @@ RECENT: Final = "date_trunc('hour', now()) - interval '1 hour'"
 
 def rollups(signal: str) -> str:
     """Return a query of a signal's values over the time shown: of hours that are over, and of the minutes since."""
-    columns = "bucket, agent_region, endpoint, count, min, p50, p95, sent, lost"
+    columns = "bucket, agent_region, endpoint, count, sum, min, p95, sent, lost"
     levels = (("v_hour", "<"), ("v_minute", ">="))
     parts = (
         f"SELECT {columns} FROM {view} WHERE $__timeFilter(bucket) AND bucket {comparison} {RECENT}"
@@ -37,7 +37,7 @@ CANDIDATES: Final = f"""WITH places AS (
     SELECT agent_region, max(weight) AS weight, max(latitude) AS latitude, max(longitude) AS longitude
     FROM v_agent WHERE removed_at IS NULL GROUP BY agent_region
 ), measured AS (
-    SELECT agent_region, endpoint, sum(p50 * count) / sum(count) AS rtt, sum(p95 * count) / sum(count) AS slow,
+    SELECT agent_region, endpoint, sum(sum) / sum(count) AS rtt, sum(p95 * count) / sum(count) AS slow,
         min(min)::float8 AS least, sum(lost)::float8 / nullif(sum(sent), 0) AS loss, sum(count) AS probes
     FROM (
     {rollups("rtt")}

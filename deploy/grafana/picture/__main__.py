@@ -3,13 +3,14 @@
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from deploy.grafana.picture.asking import Prometheus, Span
 from deploy.grafana.picture.drawing import draw
 
+SETTLED: Final = timedelta(seconds=5)
 OVERVIEW: Final = Path(__file__).resolve().parents[1] / "dashboards" / "overview.json"
 
 
@@ -27,7 +28,8 @@ def main() -> None:
     parser.add_argument("prometheus", help="address of a Prometheus that scrapes a collector")
     parser.add_argument("--minutes", type=int, default=60, help="how much time is shown")
     given = parser.parse_args()
-    span = Span(until=datetime.now(UTC), seconds=60 * given.minutes)
+    # What is being scraped at this moment is in one answer and not in the next.
+    span = Span(until=datetime.now(UTC) - SETTLED, seconds=60 * given.minutes)
     document = json.loads(OVERVIEW.read_text(encoding="utf-8"))
     sys.stdout.write(picture_of(document, given.prometheus, span))
 

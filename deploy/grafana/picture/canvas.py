@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 FONT: Final = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 PAPER, PANEL, EDGE, INK, DIM, FAINT = "#0d1015", "#151a21", "#232a34", "#dfe4ec", "#8d97a8", "#2b333f"
+LAND, BLUE = "#3b4656", "#4c8dff"
 CHARACTER: Final = 0.56
 """Mean width of a letter, as a share of the size of the font."""
 

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from deploy.grafana.picture.asking import Answer, Span
 from deploy.grafana.picture.canvas import DIM, EDGE, INK, PANEL, PAPER, Box, Canvas
+from deploy.grafana.picture.courses import paint_lines
 from deploy.grafana.picture.frames import frame_of
-from deploy.grafana.picture.graphs import paint_lines, paint_map, paint_number
+from deploy.grafana.picture.graphs import paint_map, paint_number
 from deploy.grafana.picture.tables import paint_matrix, paint_table
 
 WIDTH: Final = 1_248.0

@@ -1,22 +1,13 @@
-"""Big numbers, lines over time, and the map."""
+"""Big numbers, and the map."""
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-from deploy.grafana.picture.asking import Answer, Series, Span
-from deploy.grafana.picture.canvas import DIM, FAINT, INK, PAPER, Box, Canvas
+from deploy.grafana.picture.asking import Answer, Series
+from deploy.grafana.picture.canvas import BLUE, DIM, INK, LAND, PAPER, Box, Canvas
 from deploy.grafana.picture.fields import look_of
 from deploy.grafana.picture.land import NORTH, SOUTH, STEP_DEGREES, dots
 from deploy.grafana.picture.words import written
-
-PALETTE: Final = ("#4c8dff", "#3fb27f", "#a274f0", "#ef8c3b", "#e5c04b", "#4cc3d9", "#e0556a", "#b7bfcc")
-TICKS: Final = 3
-GAP_SECONDS: Final = 900.0
-"""Over a longer silence no line is drawn."""
-ROOM: Final = 1.12
-"""Above the greatest value."""
 
 
 def paint_number(canvas: Canvas, box: Box, answers: Sequence[Answer], *, panel: Mapping[str, Any]) -> None:
@@ -31,53 +22,6 @@ def paint_number(canvas: Canvas, box: Box, answers: Sequence[Answer], *, panel: 
     )  # fmt: skip
 
 
-def paint_lines(canvas: Canvas, box: Box, answers: Sequence[Answer], *, panel: Mapping[str, Any], span: Span) -> None:
-    """Paint series over the time shown, with an axis of values, moments, and a legend."""
-    named = [(_legend(answer.legend, one), one) for answer in answers for one in answer.series if one.points]
-    plot = Box(x=box.x + 52, y=box.y, w=box.w - 56, h=box.h - 40)
-    least = min((value for _, one in named for _, value in one.points), default=0.0)
-    top = (
-        panel["fieldConfig"]["defaults"].get("max")
-        or max((value for _, one in named for _, value in one.points), default=0.0) * ROOM
-        or 1.0
-    )
-    bottom = 0.0 if least >= 0 else least
-    unit = look_of(panel).unit
-    for tick in range(TICKS + 1):
-        value = bottom + (top - bottom) * tick / TICKS
-        y = plot.y + plot.h * (1 - tick / TICKS)
-        canvas.line([(plot.x, y), (plot.x + plot.w, y)], stroke=FAINT, width=1)
-        canvas.text(plot.x - 8, y + 4, written(value, unit), size=10.5, fill=DIM, more='text-anchor="end"')
-    began = span.until.timestamp() - span.seconds
-    _moments(canvas, plot, span)
-
-    def place(at: float, value: float) -> tuple[float, float]:
-        return (
-            plot.x + plot.w * (at - began) / span.seconds,
-            plot.y + plot.h * (1 - (value - bottom) / (top - bottom)),
-        )
-
-    x = plot.x
-    for color, (name, series) in zip(PALETTE, named, strict=False):
-        points = [place(at, value) for at, value in series.points]
-        canvas.line(points, stroke=color, width=2)
-        canvas.circle(x + 4, plot.y + plot.h + 30, 4, fill=color)
-        canvas.text(x + 13, plot.y + plot.h + 34, name, size=11, fill=INK)
-        x += 30 + 6.4 * len(name)
-
-
-def _moments(canvas: Canvas, plot: Box, span: Span) -> None:
-    for part in (0.0, 0.25, 0.5, 0.75, 1.0):
-        moment = datetime.fromtimestamp(span.until.timestamp() - span.seconds * (1 - part), UTC)
-        anchor = {0.0: "start", 1.0: "end"}.get(part, "middle")
-        more = f'text-anchor="{anchor}"'
-        canvas.text(plot.x + plot.w * part, plot.y + plot.h + 15, f"{moment:%H:%M}", size=10.5, fill=DIM, more=more)
-
-
-def _legend(pattern: str, series: Series) -> str:
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: series.labels.get(match[1], ""), pattern)
-
-
 def paint_map(canvas: Canvas, box: Box, answers: Sequence[Answer], *, panel: Mapping[str, Any]) -> None:
     """Paint land as dots, endpoints as squares, and regions as circles in the colour of their value."""
     scale = min(box.w / 360, box.h / (NORTH - SOUTH))
@@ -87,13 +31,13 @@ def paint_map(canvas: Canvas, box: Box, answers: Sequence[Answer], *, panel: Map
         return left + (longitude + 180) * scale, top + (NORTH - latitude) * scale
 
     for spot in dots():
-        canvas.circle(*place(*spot), STEP_DEGREES * scale * 0.3, fill=FAINT)
+        canvas.circle(*place(*spot), STEP_DEGREES * scale * 0.32, fill=LAND)
     look = look_of(panel)
     regions, endpoints = answers
     for series in endpoints.series:
         x, y = place(*_where(series))
-        canvas.rectangle(Box(x=x - 5, y=y - 5, w=10, h=10), fill=PALETTE[0], radius=2, stroke=PAPER)
-        _label(canvas, x, y - 11, words=series.labels["endpoint"], fill=PALETTE[0])
+        canvas.rectangle(Box(x=x - 5, y=y - 5, w=10, h=10), fill=BLUE, radius=2, stroke=PAPER)
+        _label(canvas, x, y - 11, words=series.labels["endpoint"], fill=BLUE)
     for series in regions.series:
         x, y = place(*_where(series))
         value = series.points[-1][1]
