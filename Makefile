@@ -11,7 +11,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-faults soak test-real check bench bench-accuracy bench-herd dashboards fmt lock clean
+.PHONY: help install up test test-faults soak test-real check bench bench-accuracy bench-herd dashboards picture fmt lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-herd: $(STAMP) ## let 10,000 agents come back at once after five minutes w
 
 dashboards: $(STAMP) ## make Grafana's dashboards from their code
 	$(BIN)/python -m deploy.grafana.boards
+
+picture: $(STAMP) ## draw the README's Overview anew from simulated endpoints, on a real Prometheus (seven minutes)
+	$(BIN)/python -m tests.deploy.portrait
 
 fmt: $(STAMP) ## put the code into its form
 	$(BIN)/ruff format .

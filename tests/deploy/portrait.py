@@ -9,17 +9,21 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
-from agent.simulator import Scenario
+from agent.simulator import Scenario, Script, Simulator
 from deploy.grafana.picture.__main__ import OVERVIEW, SETTLED, picture_of
 from deploy.grafana.picture.asking import Span
 from isochrone.config import Duration, Location, Region
 from tests.deploy.planet import Living, Planet, Stand, living
 from tests.postgres import TEMPLATE, running_postgres
+from tests.system.ways import LOOPBACK
 
 TARGET = Path(__file__).parents[2] / "docs" / "images" / "overview.svg"
-QUIET_SECONDS = 230
-WRONG_SECONDS = 100
+TOKENS = 16
+QUIET_SECONDS = 250
+FAILING_SECONDS = 15
+WRONG_SECONDS = 60
 SLOWER_SECONDS = 0.09
 PLANET = Planet(
     regions=(
@@ -32,22 +36,26 @@ PLANET = Planet(
     stands=(
         Stand(
             name="virginia", model="swift-mini", location=Location(region="us-east", latitude=38.95, longitude=-77.45),
-            scenario=Scenario(ttft=Duration(0.34), tpot=Duration(0.012), tokens=32, jitter=0.15),
+            scenario=Scenario(ttft=Duration(0.24), tpot=Duration(0.012), tokens=TOKENS, jitter=0.15),
             detours={"india": 2.5},
         ),
         Stand(
             name="dublin", model="swift-mini", location=Location(region="eu-west", latitude=53.35, longitude=-6.26),
-            scenario=Scenario(ttft=Duration(0.29), tpot=Duration(0.014), tokens=32, jitter=0.15),
+            scenario=Scenario(ttft=Duration(0.29), tpot=Duration(0.014), tokens=TOKENS, jitter=0.15),
             detours={"us-west": 1.5},
         ),
         Stand(
-            name="tokyo", model="deep-large", location=Location(region="ap-north", latitude=35.68, longitude=139.69),
-            scenario=Scenario(ttft=Duration(0.72), tpot=Duration(0.034), tokens=32, jitter=0.2),
+            name="tokyo", model="swift-mini", location=Location(region="ap-north", latitude=35.68, longitude=139.69),
+            scenario=Scenario(ttft=Duration(0.33), tpot=Duration(0.02), tokens=TOKENS, jitter=0.2),
+        ),
+        Stand(
+            name="oregon", model="deep-large", location=Location(region="us-west", latitude=45.84, longitude=-119.7),
+            scenario=Scenario(ttft=Duration(1.1), tpot=Duration(0.08), tokens=TOKENS, jitter=0.2),
         ),
     ),
     rtt_seconds=2.0,
     chat_seconds=5.0,
-    tokens=32,
+    tokens=TOKENS,
 )  # fmt: skip
 SPAN_SECONDS = 300
 
@@ -67,7 +75,13 @@ async def main() -> None:
 async def _live(world: Living) -> None:
     await asyncio.sleep(QUIET_SECONDS)
     world.ways["dublin"].longer["eu-central"] += SLOWER_SECONDS
+    oregon = world.ways["oregon"]
+    broken = Simulator(Script(default=Scenario(status=503)))
+    there, oregon.to = oregon.to, urlsplit(await broken.start(LOOPBACK, 0)).port or 0
+    await asyncio.sleep(FAILING_SECONDS)
+    oregon.to = there
     await asyncio.sleep(WRONG_SECONDS)
+    await broken.close()
 
 
 if __name__ == "__main__":

@@ -94,8 +94,8 @@ def _ranked() -> Panel:
     slow AS p95, least, floor, rtt - floor AS "over floor", floor / nullif(rtt, 0) AS efficiency, loss, probes
 FROM candidates ORDER BY agent_region, rank"""
     text = (
-        "All candidates of each region, the shortest round trip first. Round trip: the mean of rtt probes; p95: that of each hour, in the mean; "
-        "least: the shortest of all. What is over the floor is the way: cables that bend, queues, last miles."
+        "All candidates of each region, the shortest round trip first: the mean of rtt probes. p95 is that of each "
+        "hour, in the mean; least, the shortest of all. What is over the floor is the way: bends, queues, last miles."
     )
     return (
         table_of("Candidates by measured round trip", text, sql)

@@ -58,7 +58,7 @@ def _endpoints() -> Panel:
     panel = (
         grid(
             "All endpoints",
-            "Over the time shown: mean round trip and its floor, median and p95 of first tokens, median rate, failures.",
+            "Over the time shown: mean round trip, its floor, median and p95 of first tokens, median rate.",
             SECONDS,
         )
         .with_target(cells_of(mean(RTT, ENDS, over=RANGE), "A"))

@@ -44,7 +44,7 @@ def round_top(greatest: float) -> float:
     if greatest <= 0:
         return 1.0
     step = greatest / TICKS
-    power = 10 ** floor(log10(step))
+    power = 10.0 ** floor(log10(step))
     return TICKS * power * next(one for one in ROUND if one * power >= step * (1 - 1e-9))
 
 
