@@ -22,8 +22,8 @@ from tests.system.ways import LOOPBACK
 TARGET = Path(__file__).parents[2] / "docs" / "images" / "overview.svg"
 TOKENS = 16
 QUIET_SECONDS = 250
-FAILING_SECONDS = 15
-WRONG_SECONDS = 60
+FAILING_SECONDS = 12
+WRONG_SECONDS = 25
 SLOWER_SECONDS = 0.09
 PLANET = Planet(
     regions=(

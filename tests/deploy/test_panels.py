@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import httpx
 import psycopg
@@ -20,6 +21,9 @@ from psycopg.rows import dict_row
 
 from agent.simulator import Scenario
 from deploy.grafana.boards.__main__ import FOLDER
+from deploy.grafana.picture import asking
+from deploy.grafana.picture.__main__ import picture_of
+from deploy.grafana.picture.frames import frame_of
 from isochrone.config import Budget, Duration, Location, Region
 from isochrone.physics import great_circle_meters, rtt_floor_seconds
 from tests.deploy import expanding
@@ -70,7 +74,8 @@ class Sources:
     async def answers(self, target: Target, values: expanding.Values) -> bool:
         """Tell whether a query has data; raise when it is none."""
         if target.is_sql:
-            return await asyncio.to_thread(self._rows, expanding.sql(target.text, values)) != []
+            rows = await asyncio.to_thread(self.rows, expanding.sql(target.text, values))
+            return any(value is not None for row in rows for value in row.values())
         # What stands in for nothing shall not hide that there is nothing.
         text = expanding.promql(target.text.removesuffix(" or vector(0)"))
         return await self._has_samples(text, is_range=bool(target.query.get("range")))
@@ -81,14 +86,15 @@ class Sources:
         if variable["type"] == "custom":
             return str(query).split(",")
         if isinstance(query, str):
-            rows = await asyncio.to_thread(self._rows, expanding.sql(query, {}))
+            rows = await asyncio.to_thread(self.rows, expanding.sql(query, {}))
             return [str(next(iter(row.values()))) for row in rows]
         match = re.fullmatch(r"label_values\((.*), (\w+)\)", query["query"])
         assert match is not None, query
         found = await asyncio.to_thread(self.prometheus.query, expanding.promql(match[1]))
         return sorted({one["metric"].get(match[2], "") for one in found})
 
-    def _rows(self, query: str) -> list[dict[str, Any]]:
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Return what Postgres answers."""
         with psycopg.connect(self.postgres, row_factory=dict_row) as connection:
             return connection.execute(query.encode()).fetchall()
 
@@ -166,7 +172,7 @@ async def test_the_floor_of_the_placement_dashboard_is_that_of_physics(sources: 
     board = document("placement")
     values = {word: await sources.choices(variable) for word, variable in variables_of(board).items()}
     (target,) = (one for one in targets_of(board) if one.panel == "Candidates by measured round trip")
-    rows = await asyncio.to_thread(sources._rows, expanding.sql(target.text, values))  # noqa: SLF001  our own
+    rows = await asyncio.to_thread(sources.rows, expanding.sql(target.text, values))
     regions = {region.name: region for region in PLANET.regions}
     places = {stand.name: stand.location for stand in PLANET.stands}
     assert {(row["region"], row["candidate"]) for row in rows} == {(one, two) for one in regions for two in places}
@@ -182,3 +188,31 @@ async def test_the_floor_of_the_placement_dashboard_is_that_of_physics(sources: 
     ranked = {(row["region"], row["rank"]): row["candidate"] for row in rows}
     assert ranked["us", 1] == "far"
     assert ranked["eu", 1] != "far"
+
+
+async def test_the_rows_of_joined_tables_are_whole(sources: Sources) -> None:
+    """What several queries bring stands in one row for each pair or agent, in the columns that the panel names."""
+    span = asking.Span(until=datetime.now(UTC), seconds=expanding.RANGE_SECONDS)
+    server = asking.Prometheus(f"http://{sources.prometheus.prometheus}", span)
+    panels = [panel for name in NAMES for panel in expanding.panels_of(document(name))]
+    joined = [panel for panel in panels if any(step["id"] == "merge" for step in panel.get("transformations", ()))]
+    assert len(joined) >= 4
+    for panel in joined:
+        answers = [await asyncio.to_thread(server.ask, target) for target in panel["targets"]]
+        frame = frame_of(panel, answers)
+        (told,) = (step["options"] for step in panel["transformations"] if step["id"] == "organize")
+        names = [new for name in told["indexByName"] for new in [told["renameByName"].get(name, name)]]
+        assert list(frame.columns) == names, panel["title"]
+        keys = [tuple(value for value in row.values() if isinstance(value, str)) for row in frame.rows]
+        assert len(set(keys)) == len(keys), panel["title"]
+        assert any(None not in row.values() and len(row) == len(names) for row in frame.rows), panel["title"]
+
+
+async def test_the_picture_of_the_overview_has_every_panel(sources: Sources) -> None:
+    board = document("overview")
+    span = asking.Span(until=datetime.now(UTC), seconds=expanding.RANGE_SECONDS)
+    drawn = await asyncio.to_thread(picture_of, board, f"http://{sources.prometheus.prometheus}", span)
+    words = {element.text for element in ET.fromstring(drawn).iter()}  # noqa: S314  our own
+    assert {panel["title"] for panel in board["panels"]} <= words
+    assert {"eu", "us", "far", "EndpointDegraded"} <= words
+    assert "no data" not in words
