@@ -11,6 +11,8 @@ from deploy.grafana.picture.words import ago, written
 
 HEAD: Final = 22.0
 TALLEST: Final = 34.0
+LOWEST: Final = 23.0
+"""Of a row; what has no room is counted."""
 AGO: Final = "dateTimeFromNow"
 NAMED: Final = {"red": "#e0556a", "orange": "#ef8c3b", "blue": "#4c8dff"}
 """Grafana's names for colours, in ours."""
@@ -22,7 +24,11 @@ def paint_table(canvas: Canvas, box: Box, frame: Frame, *, panel: Mapping[str, A
         canvas.text(box.x, box.y + 24, panel["fieldConfig"]["defaults"].get("noValue") or "no data", fill=DIM)
         return
     looks = {name: look_of(panel, name) for name in frame.columns}
-    cells = [[_words(row.get(name), looks[name], span) for name in frame.columns] for row in frame.rows]
+    room = int((box.h - HEAD) / LOWEST)
+    if len(frame.rows) > room:
+        canvas.text(box.x, box.y + box.h + 6, f"and {len(frame.rows) - room} more", size=11, fill=DIM)
+    rows = frame.rows[:room]
+    cells = [[_words(row.get(name), looks[name], span) for name in frame.columns] for row in rows]
     widths = [max(len(name), *(len(row[place]) for row in cells)) + 2 for place, name in enumerate(frame.columns)]
     scale = box.w / sum(widths)
     height = min(TALLEST, (box.h - HEAD) / len(cells))
@@ -30,7 +36,7 @@ def paint_table(canvas: Canvas, box: Box, frame: Frame, *, panel: Mapping[str, A
     for place, name in enumerate(frame.columns):
         width = widths[place] * scale
         canvas.fitting(x, box.y + 12, name, width=width, size=11, fill=DIM)
-        for number, row in enumerate(frame.rows):
+        for number, row in enumerate(rows):
             y = box.y + HEAD + number * height
             cell = Box(x=x, y=y, w=width, h=height)
             _paint_cell(canvas, cell, row.get(name), look=looks[name], words=cells[number][place])
