@@ -19,17 +19,20 @@ from collector import admin, api, clockcheck, rollout, work
 from collector.api.context import Context
 from collector.api.deadlines import bounded
 from collector.api.readers import Readers
+from collector.commits import Commits
 from collector.config import Settings
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.health import Standing
 from collector.metrics import LiveMetrics
 from collector.registry import RegistryCache, Rows
+from collector.replica import Replica
 from collector.rollout import Applied, Rollout
 from collector.store import migration
 from collector.store.clock import database_now
 from collector.store.engine import AsyncEngine, check_encoding, open_engine, run
 from collector.store.partitions import Partitions
 from collector.store.registry import load_rows
+from collector.store.runs import Runs
 
 GRACE_SECONDS: Final = 5
 """For requests under way when the collector is told to stop."""
@@ -54,15 +57,19 @@ def create_app(settings: Settings) -> FastAPI:
     context = Context(
         settings=settings,
         engine=engine,
-        readers=Readers(engine),
+        readers=Readers(engine, _replica(settings, engine, metrics)),
+        commits=Commits(engine, by_agent=settings.commit_by_agent),
         partitions=Partitions(),
+        runs=Runs(engine),
         registry=registry,
         metrics=metrics,
         utc_now=lambda: datetime.now(UTC),
         reload=lambda confirmed: _reload(settings, engine, registry, confirmed=confirmed),
         check_ready=_readiness(engine, lambda: context.utc_now()),  # noqa: PLW0108  a test sets another clock
     )
-    app = FastAPI(title="Isochrone collector", version=version("isochrone"), lifespan=_lifespan, redoc_url=None)
+    app = FastAPI(
+        title="Isochrone collector", version=version("isochrone"), lifespan=_lifespan, docs_url=None, redoc_url=None
+    )
     app.state.context = context
     api.install(app)
     return app
@@ -75,23 +82,28 @@ def serve(settings: Settings, *, announce: Callable[[str], None]) -> None:
     """
     with _listening(settings) as sock:
         app = create_app(settings)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=bounded(settings.connections_per_address),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
+        server = _Server(server_config(app, settings))
         announce(_address(sock))
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
         asyncio.run(server.serve(sockets=[sock]))
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Return how the app is served. Who a request comes from is the peer's word only where the peer is trusted."""
+    proxies = settings.trusted_proxies or ()
+    return uvicorn.Config(
+        app,
+        http=bounded(settings.connections_per_address, proxies=proxies),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -132,9 +144,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await _tell_readiness(context)
     async with work.running(context):
         yield
+    context.summaries.forget()
     with suppress(DatabaseUnavailable):
         await work.write_reports(context)
     await context.engine.dispose()
+    if context.readers.replica is not None:
+        await context.readers.replica.close()
+
+
+def _replica(settings: Settings, engine: AsyncEngine, metrics: LiveMetrics) -> Replica | None:
+    if settings.read_database_url is None:
+        return None
+    reading = open_engine(settings.read_database_url, name="ISOCHRONE_READ_DATABASE_URL")
+    return Replica(reading, engine, tell=metrics.set_read_database)
 
 
 def _loader(engine: AsyncEngine, metrics: LiveMetrics) -> Callable[[], Awaitable[Rows]]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from hashlib import sha256
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -64,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str
     """libpq URL: `postgresql://user@host/database`, or `postgresql://postgres:@/database?host=/socket/folder`."""
+    read_database_url: str | None = None
+    """A replica that readers are served from; None: they read where batches are written."""
     listen: Listen = Listen("127.0.0.1", 8420)
     flush_seconds: float = DEFAULT_FLUSH_SECONDS
     """How long agents gather results before they send them."""
@@ -73,7 +76,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batches_per_second: float = DEFAULT_BATCHES_PER_SECOND
     """Of one agent, after a burst; more are answered 429."""
     connections_per_address: int = DEFAULT_CONNECTIONS_PER_ADDRESS
-    """Open at once from one address, loopback apart; more are closed."""
+    """Open at once from one address, loopback and proxies apart; more are closed."""
+    trusted_proxies: tuple[str, ...] | None = None
+    """Networks of load balancers whose X-Forwarded-For tells the client's address; None: the peer is the client."""
     max_db_bytes: int | None = None
     """Batches are refused from 90 % of it on. None: no bound."""
     keep_results: timedelta = DEFAULT_KEEP_RESULTS
@@ -81,6 +86,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_runs: timedelta = DEFAULT_KEEP_RUNS
     keep_minutes: timedelta = DEFAULT_KEEP_MINUTES
     keep_hours: timedelta = DEFAULT_KEEP_HOURS
+    commit_by_agent: bool = False
+    """Batches of different agents share no transaction: for a Citus, where the agent decides on the shard."""
     targets: Path | None = None
     """The target file, loaded at the start and again on SIGHUP and `POST /-/reload`."""
 
@@ -102,6 +109,7 @@ def load_settings(
     """Return the settings in `environment`, flags winning; raise SettingsError naming the variable and its value."""
     return Settings(
         database_url=database_url(environment),
+        read_database_url=_postgres_url("ISOCHRONE_READ_DATABASE_URL", environment.get("ISOCHRONE_READ_DATABASE_URL")),
         listen=_read("ISOCHRONE_LISTEN", listen or environment.get("ISOCHRONE_LISTEN", DEFAULT_LISTEN), parse_listen),
         flush_seconds=_number(environment, "ISOCHRONE_FLUSH_SECONDS", DEFAULT_FLUSH_SECONDS),
         late_seconds=_number(environment, "ISOCHRONE_LATE_SECONDS", DEFAULT_LATE_SECONDS),
@@ -109,27 +117,28 @@ def load_settings(
         batches_per_second=_number(environment, "ISOCHRONE_BATCHES_PER_SECOND", DEFAULT_BATCHES_PER_SECOND),
         connections_per_address=_count(environment, "ISOCHRONE_CONNECTIONS_PER_ADDRESS")
         or DEFAULT_CONNECTIONS_PER_ADDRESS,
+        trusted_proxies=_networks("ISOCHRONE_TRUSTED_PROXIES", environment.get("ISOCHRONE_TRUSTED_PROXIES")),
         max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
         keep_results=_keep(environment, "ISOCHRONE_KEEP_RESULTS", DEFAULT_KEEP_RESULTS),
         keep_batches=_keep(environment, "ISOCHRONE_KEEP_BATCHES", DEFAULT_KEEP_BATCHES),
         keep_runs=_keep(environment, "ISOCHRONE_KEEP_RUNS", DEFAULT_KEEP_RUNS),
         keep_minutes=_keep(environment, "ISOCHRONE_KEEP_MINUTES", DEFAULT_KEEP_MINUTES),
         keep_hours=_keep(environment, "ISOCHRONE_KEEP_HOURS", DEFAULT_KEEP_HOURS),
+        commit_by_agent=_read(
+            "ISOCHRONE_COMMIT_BY_AGENT", environment.get("ISOCHRONE_COMMIT_BY_AGENT", "false"), _truth
+        ),
         targets=targets,
     )
 
 
 def database_url(environment: Mapping[str, str]) -> str:
     """Return `ISOCHRONE_DATABASE_URL`; raise SettingsError when it is missing or no Postgres URL."""
-    url = environment.get("ISOCHRONE_DATABASE_URL", "")
-    if not url:
+    url = _postgres_url("ISOCHRONE_DATABASE_URL", environment.get("ISOCHRONE_DATABASE_URL"))
+    if url is None:
         raise SettingsError(
             "ISOCHRONE_DATABASE_URL is not set: give the URL of a Postgres, as in postgresql://user@host/name"
         )
-    if not url.startswith(("postgresql://", "postgres://")):
-        # The value may hold a password: it is not repeated.
-        raise SettingsError("ISOCHRONE_DATABASE_URL is no Postgres URL: it must begin with postgresql://")
-    return "postgresql://" + url.split("://", 1)[1]
+    return url
 
 
 def parse_listen(text: str) -> Listen:
@@ -143,6 +152,15 @@ def parse_listen(text: str) -> Listen:
     except UnicodeError as exc:
         raise ValueError(f"{host!r} is no name of a host") from exc
     return Listen(host, int(port))
+
+
+def _postgres_url(name: str, url: str | None) -> str | None:
+    if not url:
+        return None
+    if not url.startswith(("postgresql://", "postgres://")):
+        # The value may hold a password: it is not repeated.
+        raise SettingsError(f"{name} is no Postgres URL: it must begin with postgresql://")
+    return "postgresql://" + url.split("://", 1)[1]
 
 
 def _number(environment: Mapping[str, str], name: str, default: float) -> float:
@@ -168,10 +186,27 @@ def _span(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _networks(name: str, text: str | None) -> tuple[str, ...] | None:
+    return None if not text else _read(name, text, lambda words: tuple(_network(word) for word in words.split(",")))
+
+
+def _network(word: str) -> str:
+    try:
+        return str(ip_network(word.strip()))
+    except ValueError as exc:
+        raise ValueError(f"{exc}: write addresses or networks as in 10.0.0.10,10.1.0.0/24") from exc
+
+
 def _whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:20]) < 2**63:
         raise ValueError("write a whole number above 0")
     return int(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("write true or false")
+    return text == "true"
 
 
 def _positive(text: str) -> float:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -39,7 +39,6 @@ HOUR: Final = timedelta(hours=1)
 AHEAD: Final = timedelta(minutes=10)
 """Results may start so far ahead of this clock."""
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 

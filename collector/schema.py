@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core; `migrations/` builds them, and a test holds the two equal.
 
-Why they look so: results are narrow (dictionary ids, float4 seconds, int2 codes) and have no key, for a key costs as
-much as the row; a batch is refused whole by its row in the ledger `batch`. Seconds are float4: seven digits.
+Why they look so: results are narrow (dictionary ids, float4 seconds, int2 codes, nothing twice) and have no key, for a
+key costs as much as the row; a batch is refused whole by its row in the ledger `batch`. float4 holds seven digits.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB, REAL
 
 from isochrone.marks import MARKS
 from isochrone.outcome import ClockSource, Connection, Flag, Outcome, Prober, RttMethod, RttSource, TokenSource
@@ -239,6 +239,16 @@ clock_mark = Table(
 )
 
 
+run = Table(
+    "run",  # results name the run of an agent's process by four bytes instead of sixteen
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("agent_id", Integer, nullable=False),
+    Column("boot_id", Uuid, nullable=False),
+    UniqueConstraint("agent_id", "boot_id"),
+)
+
+
 def _seconds(*names: str) -> list["Column[object]"]:
     return [Column(name, REAL) for name in names]
 
@@ -255,11 +265,11 @@ result = Table(
     "result",
     metadata,
     _time("started_at"),  # by the collector's clock: received less the age by the agent's CLOCK_BOOTTIME
-    _time("started_at_agent"),  # what the agent's wall clock said
+    _time("started_at_agent", nullable=True),  # the agent's wall clock, where it is too wrong for the column below
     _time("received_at"),
     Column("started_boottime_seconds", Double, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("boot_id", Uuid, nullable=False),
+    Column("boot_id", Uuid),  # of rows from before `run`
     Column("batch_id", Uuid, nullable=False),
     Column("agent_id", Integer, nullable=False),
     Column("agent_region_id", Integer, nullable=False),
@@ -286,11 +296,31 @@ result = Table(
     Column("server_timing_trusted", Boolean),
     Column("served_region", Text),
     *_seconds("ttft_bound_seconds", "rtt_variation_seconds"),
+    # Together 72 columns at most: the bitmap of more takes another 8 bytes of every row.
+    Column("run_id", Integer),
+    Column("agent_clock_microseconds", Integer),  # what the agent's wall clock said of the start, less `started_at`
+    Column("same", SmallInteger),  # bit n: column n of SAME is NULL because another gives it
+    Column("ip", INET),  # `address`, where it is IPv4: half as long
     Index("ix_result_started_at", "started_at", postgresql_using="brin"),
     Index("ix_result_received_at", "received_at", postgresql_using="brin"),
-    Index("ix_result_target_id_started_at", "target_id", "started_at"),
     postgresql_partition_by="RANGE (started_at)",
 )
+
+SAME: Final = (
+    "marks_request_started",  # setup
+    "marks_first_token",  # setup + TTFT
+    "marks_first_answer",  # setup + answer TTFT
+    "marks_end",  # duration
+    "pings_median_seconds",  # round trip
+    "marks_first_event",  # headers
+    "marks_first_event",  # first token
+    "tokens_arrivals",  # output tokens
+    "tokens_cached_input",  # 0
+    "tokens_reasoning",  # 0
+    "ttft_bound_seconds",  # 0
+)
+"""Columns that are left empty where what stands beside them says the same. Number n is bit n of `result.same`, from 0:
+append only."""
 
 RESULT_COLUMNS: Final = tuple(column.name for column in result.columns)
 

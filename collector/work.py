@@ -27,6 +27,7 @@ ROLLUP_SECONDS: Final = 5.0
 RETENTION_SECONDS: Final = 3_600.0
 CANARY_SECONDS: Final = 15.0
 SIZE_SECONDS: Final = 60.0
+REPLICA_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 5.0
 
 _log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def jobs_of(context: Context) -> list[Job]:
         Job(name="canary", seconds=CANARY_SECONDS, work=lambda: watch_canary(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=lambda: recall(context), once=True),
         *_size_job(context),
+        *_replica_job(context),
         *_targets_job(context),
     ]
 
@@ -97,6 +99,11 @@ def _size_job(context: Context) -> list[Job]:
         context.health.full = space.judge(size)
 
     return [Job(name="database_size", seconds=SIZE_SECONDS, work=measure)]
+
+
+def _replica_job(context: Context) -> list[Job]:
+    replica = context.readers.replica
+    return [] if replica is None else [Job(name="reading_database", seconds=REPLICA_SECONDS, work=replica.look)]
 
 
 def _targets_job(context: Context) -> list[Job]:

@@ -6,8 +6,8 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from collector import fleet
+from collector.api.asking import window_seconds
 from collector.api.context import Reading, Running
-from collector.api.summary import window_seconds
 from collector.store.fleet import count_received, list_facts
 
 router = APIRouter(tags=["reading"], dependencies=[Reading])

@@ -19,5 +19,8 @@ async def get_readyz(context: Running) -> Response:
     """Say that the collector works, and what an operator should know all the same; else 503 with the reason."""
     standing = await context.check_ready()
     warnings = [*standing.warnings, *context.health.warnings()]
-    body = msgspec.json.encode({"status": "ready", "schema": standing.schema, "warnings": warnings})
-    return Response(body, media_type="application/json")
+    body: dict[str, object] = {"status": "ready", "schema": standing.schema, "warnings": warnings}
+    replica = context.readers.replica
+    if replica is not None:  # batches do not need it: it makes no collector unready
+        body["reading"] = {"status": replica.state.value, "lag_seconds": replica.lag_seconds}
+    return Response(msgspec.json.encode(body), media_type="application/json")

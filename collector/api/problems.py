@@ -41,6 +41,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "too_large": (413, "The body is too large"),
     "unsupported": (415, "The body's type or encoding is not supported"),
     "invalid": (422, "The request breaks the contract"),
+    "unknown_name": (422, "There is nothing of that name"),
     "targets_refused": (422, "The target file has problems; the old targets stay"),
     "too_much": (422, "Too much to read at once"),
     "too_fast": (429, "Too many batches of one agent"),

@@ -195,6 +195,16 @@ class IngestFamilies:
         self.db_max = _gauge(
             "isochrone_db_max_bytes", (), "Bound of the database (setting max_db_bytes): batches stop at 90 % of it."
         )
+        self.read_db_up = _gauge(
+            "isochrone_read_database_up",
+            (),
+            "1 if readers are served by the reading database, where one is set; else 0.",
+        )
+        self.read_db_lag = _gauge(
+            "isochrone_read_database_lag_seconds",
+            (),
+            "How far the reading database is behind; absent when it does not say.",
+        )
         self.build = _gauge("isochrone_build_info", ("version", "python"), "Release that runs; always 1.")
 
 
@@ -213,9 +223,7 @@ class JobFamilies:
             ("job_name",),
             "Runs that did not start when due: one went on.",
         )
-        self.rollup_backlog = _gauge(
-            "isochrone_rollup_backlog", (), "Minutes with results that are not rolled up yet."
-        )
+        self.rollup_backlog = _gauge("isochrone_rollup_backlog", (), "Minutes with results that are not rolled up yet.")
         self.rollup_behind = _gauge(
             "isochrone_rollup_behind_seconds", (), "How long the oldest of the waiting minutes has waited."
         )

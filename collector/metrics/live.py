@@ -72,12 +72,13 @@ class LiveMetrics:
         self.ingest.late.series().add(done.late)
         lag = self.ingest.lag.series()
         for taken in done.plan.taken:
+            age, result = taken.age_seconds, taken.result
             # A result may lie a little ahead of this clock: the sum must only grow all the same.
-            lag.observe(max(0.0, taken.age_seconds))
-            if not taken.late and not taken.result.flags:
+            lag.observe(age if age > 0 else 0.0)
+            if not taken.late and not result.flags:
                 feed = self._feeds.get((agent_id, taken.target_id))
                 if feed is not None:
-                    feed.observe(taken.result)
+                    feed.observe(result)
 
     def expect_refusals(self, kinds: Iterable[str]) -> None:
         """Let the series of every kind of refusal stand at 0."""
@@ -136,6 +137,14 @@ class LiveMetrics:
         """Note how large the database is, and how large it may be."""
         self.ingest.db_size.series().set(size)
         self.ingest.db_max.series().set(bound)
+
+    def set_read_database(self, serves: bool, lag_seconds: float | None) -> None:  # noqa: FBT001  told as an event
+        """Note whether readers are served by the reading database, and how far it is behind; None: unknown."""
+        self.ingest.read_db_up.series().set(1 if serves else 0)
+        if lag_seconds is None:
+            self.ingest.read_db_lag.discard()
+        else:
+            self.ingest.read_db_lag.series().set(lag_seconds)
 
     def render(self) -> bytes:
         """Return the whole exposition. Safe to call in a thread."""

@@ -5,7 +5,7 @@ from typing import Final
 from alembic import op
 
 revision = "20261128_endpoint_view"
-down_revision = "20261128_retention"
+down_revision = "20261128_narrow"
 branch_labels = None
 depends_on = None
 

@@ -14,6 +14,7 @@ from collector.metrics.families import (
     FleetFamilies,
     InfoFamilies,
     IngestFamilies,
+    JobFamilies,
     ProbeFamilies,
     families_of,
 )
@@ -37,8 +38,6 @@ RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 SEVERITIES = {"critical", "warning", "info", "none"}
 SCOPES = {"agent", "region", "endpoint", "collector"}
 DASHBOARDS = {"overview", "time", "region", "endpoint", "placement", "results", "fleet", "cost"}
-COMING = {"isochrone_job_last_success_timestamp_seconds", "isochrone_job_failures_total"}
-"""Told by the jobs; a collector without them raises no JobStale."""
 
 
 def passes(*command: str) -> None:
@@ -108,8 +107,8 @@ def asked(text: str) -> set[str]:
 
 
 def exists(name: str) -> bool:
-    groups = (ProbeFamilies(), InfoFamilies(), AgentFamilies(), FleetFamilies(), IngestFamilies())
-    known = {family.name for family in families_of(*groups)} | RECORDED | COMING
+    groups = (ProbeFamilies(), InfoFamilies(), AgentFamilies(), FleetFamilies(), IngestFamilies(), JobFamilies())
+    known = {family.name for family in families_of(*groups)} | RECORDED
     return name in known or re.sub(r"_(bucket|sum|count)$", "", name) in known
 
 

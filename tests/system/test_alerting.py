@@ -190,6 +190,7 @@ DESIGN = {
         "ingest_late_results_total": ("counter", ""),
         "ingest_lag_seconds": ("histogram", ""),
         "db_up": ("gauge", ""),
+        "job_last_success_timestamp_seconds": ("gauge", "job_name"),
         "build_info": ("gauge", "version python"),
     }.items()
 }
