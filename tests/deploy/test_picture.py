@@ -98,3 +98,11 @@ def test_land_is_where_it_is() -> None:
     assert [name for name, (x, y) in places.items() if (round(x / 5), round(y / 5)) not in near] == []
     seas = {"Azores": (35, -40), "Hawaii": (30, -160), "Cape Horn": (-55, 20)}
     assert [name for name, (x, y) in seas.items() if (round(x / 5), round(y / 5)) in near] == []
+
+
+def test_queries_with_a_label_more_join_by_what_they_have_in_common() -> None:
+    more = Series(labels={"agent_region": "eu", "endpoint": "near", "version": "1"}, points=((NOW, 1.0),))
+    panel = {"transformations": [{"id": "merge"}], "options": {}}
+    frame = frame_of(panel, [Answer(ref="A", legend="", series=(more,)), answer("B", eu_near=2.0)])
+    (row,) = frame.rows
+    assert [row[name] for name in ("version", "Value #A", "Value #B")] == ["1", 1.0, 2.0]

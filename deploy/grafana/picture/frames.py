@@ -30,14 +30,17 @@ def frame_of(panel: Mapping[str, Any], answers: Sequence[Answer]) -> Frame:
 
 
 def _joined(answers: Sequence[Answer]) -> Frame:
-    """Put values with the same labels into one row (Grafana's "merge")."""
+    """Put values into one row whose labels are alike, of those that all answers have (Grafana's "merge")."""
+    told = [series.labels for answer in answers for series in answer.series]
+    common = sorted(set.intersection(*map(set, told))) if len(answers) > 1 and told else None
     rows: dict[tuple[tuple[str, str], ...], Row] = {}
     values = ["Value" if len(answers) == 1 else f"Value #{answer.ref}" for answer in answers]
     for value, answer in zip(values, answers, strict=True):
         for series in answer.series:
             if series.points:
-                row = rows.setdefault(tuple(sorted(series.labels.items())), dict(series.labels))
-                row[value] = series.points[-1][1]
+                key = tuple((name, series.labels[name]) for name in common or sorted(series.labels))
+                row = rows.setdefault(key, {})
+                row.update({**series.labels, value: series.points[-1][1]})
     labels = dict.fromkeys(name for row in rows.values() for name in row if name not in values)
     return Frame(columns=(*labels, *values), rows=tuple(rows.values()))
 
