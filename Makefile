@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist lo
 
 .DEFAULT_GOAL := help
 .PHONY: help install up compose-up compose-down test test-faults soak test-real check check-deploy bench bench-accuracy \
-	bench-herd fmt lock clean
+	bench-herd dashboards picture fmt lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,12 @@ bench-accuracy: $(STAMP) ## hold the agent's times against the packets', beside 
 
 bench-herd: $(STAMP) ## let 10,000 agents come back at once after five minutes without their collector
 	@$(BIN)/python -m tests.bench.herd $(ARGS)
+
+dashboards: $(STAMP) ## make Grafana's dashboards from their code
+	$(BIN)/python -m deploy.grafana.boards
+
+picture: $(STAMP) ## draw the README's Overview anew from simulated endpoints, on a real Prometheus (seven minutes)
+	$(BIN)/python -m tests.deploy.portrait
 
 fmt: $(STAMP) ## put the code into its form
 	$(BIN)/ruff format .

@@ -9,7 +9,7 @@ from psycopg import sql
 from collector.store import migration
 from tests.postgres import Postgres, running_postgres
 
-VIEWS = {"v_result", "v_agent", "v_minute", "v_hour"}
+VIEWS = {"v_result", "v_agent", "v_endpoint", "v_minute", "v_hour"}
 
 
 def columns(connection: psycopg.Connection, query: str) -> set[str]:
