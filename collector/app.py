@@ -24,7 +24,7 @@ from collector.config import Settings
 from collector.errors import CollectorError, ConfirmationNeeded, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.fleet import Share, View, row_of
 from collector.jobs import Job
-from collector.metrics import LiveMetrics
+from collector.metrics import LiveMetrics, limits_of
 from collector.registry import RegistryCache, Rows
 from collector.rollout import Applied, Rollout
 from collector.store import migration
@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 def create_app(settings: Settings) -> FastAPI:
     """Return the app. It connects when it starts, and starts whether or not the database is up."""
     engine = open_engine(settings.database_url)
-    metrics = LiveMetrics()
+    metrics = LiveMetrics(limits_of(settings), monotonic=time.monotonic)
     registry = RegistryCache(_loader(engine, metrics), monotonic=time.monotonic, on_change=metrics.sync)
     context = Context(
         settings=settings,

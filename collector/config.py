@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
 from collector.errors import SettingsError
+from isochrone.durations import parse_duration
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8420"
 DEFAULT_FLUSH_SECONDS: Final = 10.0
@@ -16,6 +18,14 @@ DEFAULT_LATE_SECONDS: Final = 300.0
 """A result older than this at ingest is stored, and left out of the live metrics."""
 DEFAULT_BATCHES_PER_SECOND: Final = 2.0
 DEFAULT_CONNECTIONS_PER_ADDRESS: Final = 64
+DEFAULT_MAX_SERIES: Final = 500_000
+"""About 100 MB here, and what one Prometheus takes from one collector without a thought."""
+DEFAULT_SERIES_TTL_SECONDS: Final = 86_400.0
+MIN_SERIES_TTL_SECONDS: Final = 60.0
+MAX_SERIES_TTL_SECONDS: Final = 365 * 86_400.0
+MAX_BOUNDS: Final = 200
+MAX_BOUND: Final = 1_000_000.0
+"""From here on Prometheus' clients write bounds with an exponent, and each in its own way."""
 MAX_PORT: Final = 65_535
 MAX_READ_TOKEN: Final = 249
 """Longest read token, in characters."""
@@ -53,6 +63,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Open at once from one address, loopback apart; more are closed."""
     max_db_bytes: int | None = None
     """Batches are refused from 90 % of it on. None: no bound."""
+    max_series: int = DEFAULT_MAX_SERIES
+    """Series of probes in `/metrics`; targets beyond have none."""
+    series_ttl_seconds: float = DEFAULT_SERIES_TTL_SECONDS
+    """Series of a region and an endpoint go when nothing came for so long."""
+    time_bounds: tuple[float, ...] | None = None
+    """Of the histograms in seconds; None: from 0.1 ms to 120 s, each 1.25 times the one before."""
+    rate_bounds: tuple[float, ...] | None = None
+    """Of the histogram in tokens per second; None: from 0.5 to 5,000, likewise."""
     targets: Path | None = None
     """The target file, loaded at the start and again on SIGHUP and `POST /-/reload`."""
 
@@ -71,6 +89,10 @@ def load_settings(
         connections_per_address=_count(environment, "ISOCHRONE_CONNECTIONS_PER_ADDRESS")
         or DEFAULT_CONNECTIONS_PER_ADDRESS,
         max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
+        max_series=_count(environment, "ISOCHRONE_MAX_SERIES") or DEFAULT_MAX_SERIES,
+        series_ttl_seconds=_given(environment, "ISOCHRONE_SERIES_TTL", _series_ttl) or DEFAULT_SERIES_TTL_SECONDS,
+        time_bounds=_given(environment, "ISOCHRONE_TIME_BOUNDS", parse_bounds),
+        rate_bounds=_given(environment, "ISOCHRONE_RATE_BOUNDS", parse_bounds),
         targets=targets,
     )
 
@@ -99,6 +121,33 @@ def parse_listen(text: str) -> Listen:
     except UnicodeError as exc:
         raise ValueError(f"{host!r} is no name of a host") from exc
     return Listen(host, int(port))
+
+
+def parse_bounds(text: str) -> tuple[float, ...]:
+    """Return the bounds of `0.1,0.25,0.5`; raise ValueError that tells what is wrong."""
+    try:
+        bounds = tuple(float(word) for word in text.split(","))
+    except ValueError as exc:
+        raise ValueError("write ascending numbers, as in 0.1,0.25,0.5") from exc
+    if len(bounds) > MAX_BOUNDS:
+        raise ValueError(f"write at most {MAX_BOUNDS} bounds: each is a series of its own")
+    if not all(0 < bound < MAX_BOUND for bound in bounds):
+        raise ValueError(f"write numbers above 0 and below {MAX_BOUND:,.0f}; +Inf is there without saying")
+    if any(after <= before for before, after in pairwise(bounds)):
+        raise ValueError("write each bound larger than the one before")
+    return bounds
+
+
+def _series_ttl(text: str) -> float:
+    seconds = parse_duration(text)
+    if not MIN_SERIES_TTL_SECONDS <= seconds <= MAX_SERIES_TTL_SECONDS:
+        raise ValueError("write 1m to 365d")
+    return seconds
+
+
+def _given(environment: Mapping[str, str], name: str, parse: Callable[[str], _T]) -> _T | None:
+    text = environment.get(name)
+    return None if text is None else _read(name, text, parse)
 
 
 def _number(environment: Mapping[str, str], name: str, default: float) -> float:

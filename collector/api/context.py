@@ -98,6 +98,8 @@ class Context:
     """Beyond 90 % of `max_db_bytes`: no batch is taken until there is room again."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
+    scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the metrics are written: scrapes that come together take turns."""
     clones: CloneWatch = field(default_factory=CloneWatch)
     confirmed: set[str] = field(default_factory=set)
     """Rotated credentials whose first use was written down by this process."""

@@ -87,7 +87,7 @@ async def get_summary(context: Running, window: Annotated[str, Query(max_length=
     horizon = until + timedelta(minutes=10)
     streams = await context.readers.read(summarise_streams, since=since, until=horizon)
     trips = await context.readers.read(summarise_trips, since=since, until=horizon)
-    expected = expected_probes(registry.planned(since=since, until=until))
+    expected = expected_probes(registry.planned_by_region(since=since, until=until))
     rows = make_rows(streams, trips, registry, expected=expected)
     return Response(msgspec.json.encode(Summary(window_seconds=seconds, rows=rows)), media_type="application/json")
 

@@ -148,7 +148,10 @@ class Source:
         self.now = 100.0
         self.loads = 0
         self.seen: list[Registry] = []
-        self.cache = RegistryCache(self.load, monotonic=lambda: self.now, on_change=self.seen.append)
+        self.cache = RegistryCache(self.load, monotonic=lambda: self.now, on_change=self.note)
+
+    async def note(self, registry: Registry) -> None:
+        self.seen.append(registry)
 
     async def load(self) -> Rows:
         self.loads += 1
@@ -274,8 +277,12 @@ class Database:
         return read
 
 
+async def unheeded(registry: Registry) -> None:
+    """Take note of no change."""
+
+
 def cached(database: Database, now: list[float]) -> RegistryCache:
-    return RegistryCache(database.load, monotonic=lambda: now[0], on_change=lambda _registry: None)
+    return RegistryCache(database.load, monotonic=lambda: now[0], on_change=unheeded)
 
 
 @pytest.mark.anyio

@@ -44,7 +44,7 @@ def test_a_histogram_counts_each_value_in_the_buckets_that_hold_it(values: list[
         series.observe(value)
     found = parsed(family)
     for bound in bounds:
-        assert found["h_seconds_bucket", (str(bound) if bound != int(bound) else str(int(bound)),)] == sum(
+        assert found["h_seconds_bucket", (str(bound),)] == sum(
             value <= bound for value in values
         )
     assert found["h_seconds_bucket", ("+Inf",)] == found["h_seconds_count", ()] == series.count == len(values)
@@ -61,14 +61,12 @@ def test_label_values_of_any_kind_are_read_back(first: str, second: str) -> None
 
 def test_a_sweep_removes_what_nobody_asked_for_and_keeps_the_counts_of_the_rest() -> None:
     family = Family(Number, Definition("n_total", "counter", ("a",), "Help."))
-    for name in ("kept", "touched", "gone"):
+    for name in ("kept", "gone"):
         family.series(name).add(3)
     family.begin()
     family.series("kept")
-    family.keep("touched")
-    family.keep("never-there")
     family.sweep()
-    assert parsed(family) == {("n_total", ("kept",)): 3, ("n_total", ("touched",)): 3}
+    assert parsed(family) == {("n_total", ("kept",)): 3}
 
 
 def test_a_family_without_series_writes_nothing() -> None:
