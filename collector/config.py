@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +21,9 @@ DEFAULT_BATCHES_PER_SECOND: Final = 2.0
 DEFAULT_CONNECTIONS_PER_ADDRESS: Final = 64
 DEFAULT_MAX_SERIES: Final = 500_000
 """About 100 MB here, and what one Prometheus takes from one collector without a thought."""
-DEFAULT_SERIES_TTL_SECONDS: Final = 86_400.0
-MIN_SERIES_TTL_SECONDS: Final = 60.0
-MAX_SERIES_TTL_SECONDS: Final = 365 * 86_400.0
+DEFAULT_SERIES_TTL: Final = timedelta(days=1)
+MIN_SERIES_TTL: Final = timedelta(minutes=1)
+MAX_SERIES_TTL: Final = timedelta(days=365)
 MAX_BOUNDS: Final = 200
 MAX_BOUND: Final = 1_000_000.0
 """From here on Prometheus' clients write bounds with an exponent, and each in its own way."""
@@ -65,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Batches are refused from 90 % of it on. None: no bound."""
     max_series: int = DEFAULT_MAX_SERIES
     """Series of probes in `/metrics`; targets beyond have none."""
-    series_ttl_seconds: float = DEFAULT_SERIES_TTL_SECONDS
+    series_ttl: timedelta = DEFAULT_SERIES_TTL
     """Series of a region and an endpoint go when nothing came for so long."""
     time_bounds: tuple[float, ...] | None = None
     """Of the histograms in seconds; None: from 0.1 ms to 120 s, each 1.25 times the one before."""
@@ -90,7 +91,7 @@ def load_settings(
         or DEFAULT_CONNECTIONS_PER_ADDRESS,
         max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
         max_series=_count(environment, "ISOCHRONE_MAX_SERIES") or DEFAULT_MAX_SERIES,
-        series_ttl_seconds=_given(environment, "ISOCHRONE_SERIES_TTL", _series_ttl) or DEFAULT_SERIES_TTL_SECONDS,
+        series_ttl=_given(environment, "ISOCHRONE_SERIES_TTL", _series_ttl) or DEFAULT_SERIES_TTL,
         time_bounds=_given(environment, "ISOCHRONE_TIME_BOUNDS", parse_bounds),
         rate_bounds=_given(environment, "ISOCHRONE_RATE_BOUNDS", parse_bounds),
         targets=targets,
@@ -138,11 +139,11 @@ def parse_bounds(text: str) -> tuple[float, ...]:
     return bounds
 
 
-def _series_ttl(text: str) -> float:
+def _series_ttl(text: str) -> timedelta:
     seconds = parse_duration(text)
-    if not MIN_SERIES_TTL_SECONDS <= seconds <= MAX_SERIES_TTL_SECONDS:
+    if not MIN_SERIES_TTL.total_seconds() <= seconds <= MAX_SERIES_TTL.total_seconds():
         raise ValueError("write 1m to 365d")
-    return seconds
+    return timedelta(seconds=seconds)
 
 
 def _given(environment: Mapping[str, str], name: str, parse: Callable[[str], _T]) -> _T | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from collector.config import DEFAULT_MAX_SERIES, DEFAULT_SERIES_TTL_SECONDS, Settings
+from collector.config import DEFAULT_MAX_SERIES, DEFAULT_SERIES_TTL, Settings
 from collector.metrics.families import RATE_BOUNDS, TIME_BOUNDS, Bounds, ProbeFamilies, families_of
 from collector.metrics.feeds import TargetFeed, lines_of
 from collector.metrics.layout import Place
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator may set of the live metrics."""
 
-    ttl_seconds: float = DEFAULT_SERIES_TTL_SECONDS
+    ttl_seconds: float = DEFAULT_SERIES_TTL.total_seconds()
     max_series: int = DEFAULT_MAX_SERIES
     bounds: Bounds = Bounds()
 
@@ -40,7 +40,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 def limits_of(settings: Settings) -> Limits:
     """Return what the settings say."""
     bounds = Bounds(time=settings.time_bounds or TIME_BOUNDS, rate=settings.rate_bounds or RATE_BOUNDS)
-    return Limits(ttl_seconds=settings.series_ttl_seconds, max_series=settings.max_series, bounds=bounds)
+    return Limits(ttl_seconds=settings.series_ttl.total_seconds(), max_series=settings.max_series, bounds=bounds)
 
 
 class _Slot:

@@ -44,9 +44,7 @@ def test_a_histogram_counts_each_value_in_the_buckets_that_hold_it(values: list[
         series.observe(value)
     found = parsed(family)
     for bound in bounds:
-        assert found["h_seconds_bucket", (str(bound),)] == sum(
-            value <= bound for value in values
-        )
+        assert found["h_seconds_bucket", (str(bound),)] == sum(value <= bound for value in values)
     assert found["h_seconds_bucket", ("+Inf",)] == found["h_seconds_count", ()] == series.count == len(values)
     assert found["h_seconds_sum", ()] == pytest.approx(sum(values))
     assert bisect_left(bounds, bounds[3]) == 3
