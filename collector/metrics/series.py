@@ -5,7 +5,7 @@ lines of a histogram are one text with places for its numbers, filled by one ope
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -213,10 +213,6 @@ class Family(Generic[S]):
         name = self.name.removesuffix("_total") if openmetrics and self.kind == "counter" else self.name
         head = f"# HELP {name} {self.definition.help}\n# TYPE {name} {self.kind}\n"
         return head + "".join([one.text(exemplars=openmetrics) for one in series])
-
-    def lines(self) -> Iterator[str]:
-        """Yield the exposition line by line."""
-        yield from self.text().splitlines(keepends=True)
 
 
 def label_text(names: Sequence[str], values: Sequence[str]) -> str:
