@@ -212,7 +212,7 @@ class AgentFamilies:
             "isochrone_agent_duplicate_identity",
             _AGENT,
             "1 if two processes used the agent's credential at once within the last hour, else 0.",
-            note="two runs that each measured something over a minute after the other had begun. A restart is none, "
+            note="That is: two runs that each measured something over a minute after the other had begun. A restart is none, "
             "whatever its spool still sends",
         )
 
@@ -225,14 +225,14 @@ class FleetFamilies:
             "isochrone_agent_unexplained_lost_results",
             _AGENT,
             "Results that the agent numbered, and that were neither stored, nor told as lost, nor are waiting.",
-            note="for longer than `ISOCHRONE_LATE_SECONDS`",
+            note="Only what is so for longer than `ISOCHRONE_LATE_SECONDS`",
         )
         self.states = _gauge(
             "isochrone_agents",
             ("state",),
             "Registered agents by state.",
             known={"state": tuple(state.value for state in AgentState)},
-            note="[what they mean](http.md#get-v1agents)",
+            note="[What they mean](http.md#get-v1agents)",
         )
 
 
@@ -265,19 +265,25 @@ class IngestFamilies:
             (),
             "From a result's start to its coming in.",
             bounds=LAG_BOUNDS,
-            note="bounds from 1 s to 7 d",
+            note="Bounds from 1 s to 7 d",
         )
         self.db_up = _gauge("isochrone_db_up", (), "1 if the last use of the database succeeded, else 0.")
         self.db_size = _gauge("isochrone_db_size_bytes", (), "Size of the database, where a bound is set.")
         self.db_max = _gauge(
-            "isochrone_db_max_bytes", (), "Bound of the database (setting max_db_bytes): batches stop at 90 % of it."
+            "isochrone_db_max_bytes",
+            (),
+            "Bound of the database (setting max_db_bytes): batches stop at 90 % of it.",
+            note="Alert when the size reaches 0.8 of it",
         )
         self.series = _gauge("isochrone_series", (), "Series of probes that stand here, each bucket for itself.")
         self.max_series = _gauge(
             "isochrone_max_series", (), "How many there may be (setting max_series): targets beyond have none."
         )
         self.refused_series = _counter(
-            "isochrone_refused_series_total", (), "Series that were not made, since there was no room for them."
+            "isochrone_refused_series_total",
+            (),
+            "Series that were not made, since there was no room for them.",
+            note="Each is counted once: look at `isochrone_series` / `isochrone_max_series` before it grows",
         )
         self.build = _gauge("isochrone_build_info", ("version", "python"), "Release that runs; always 1.")
 
