@@ -212,8 +212,8 @@ class AgentFamilies:
             "isochrone_agent_duplicate_identity",
             _AGENT,
             "1 if two processes used the agent's credential at once within the last hour, else 0.",
-            note="That is: two runs that each measured something over a minute after the other had begun. A restart is none, "
-            "whatever its spool still sends",
+            note="That is: two runs that each measured something over a minute after the other had begun. A restart is"
+            " none, whatever its spool still sends",
         )
 
 
