@@ -7,6 +7,9 @@ LOCKS  := deploy/locks
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
 
+# Most tests wait more than they work. The tests of a file stay together, for they may share what takes long to start.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help install up test test-faults soak test-real check bench bench-accuracy bench-herd fmt lock clean
 
@@ -27,12 +30,12 @@ up: $(STAMP) ## run everything on this machine: Postgres, collector, agent, thre
 	@exec $(BIN)/isochrone-collector up $(ARGS)
 
 test: $(STAMP) ## prove it: unit, contract, integration, migration and system tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # Some faults need a disk or a network of their own: without root they are skipped, and say so.
 test-faults: $(STAMP) ## everything of tests/faults, planted bugs, and over three minutes of random faults (half an hour)
-	ISOCHRONE_CHAOS_SECONDS=$${ISOCHRONE_CHAOS_SECONDS:-200} $(BIN)/python -m pytest -m "not real and not bench" \
-		tests/faults tests/system/test_chaos.py tests/system/test_mutants.py $(ARGS)
+	ISOCHRONE_CHAOS_SECONDS=$${ISOCHRONE_CHAOS_SECONDS:-200} $(PYTEST) -m "not real and not bench" \
+		tests/faults tests/system/test_chaos.py tests/system/test_mutants.py tests/system/test_scale_out.py $(ARGS)
 
 soak: $(STAMP) ## half an hour of random faults: nothing lost, nothing grown (ISOCHRONE_SOAK_MINUTES)
 	ISOCHRONE_SOAK_MINUTES=$${ISOCHRONE_SOAK_MINUTES:-30} $(BIN)/python -m pytest -s -m slow_fault \

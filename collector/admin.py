@@ -13,7 +13,7 @@ from collector.errors import NameTaken, SettingsError, TargetsRefused
 from collector.fleet import FleetRow, View, overview
 from collector.registry import ALL_PERCENT, Registry
 from collector.rollout import Applied, Rollout, apply_document, read_document
-from collector.store import agent_config, agents, migration, targets
+from collector.store import agent_config, agents, distribution, migration, targets
 from collector.store.agent_config import ConfigReport
 from collector.store.engine import admin_transaction
 from collector.store.fleet import count_received, list_facts
@@ -51,8 +51,21 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def migrate(database_url: str) -> str:
-    """Bring the schema to this release's revision and return that; raise DatabaseUnavailable."""
-    return migration.upgrade(database_url)
+    """Bring the schema to this release's revision and return that; raise DatabaseUnavailable.
+
+    Where the tables are distributed already, new ones are, too.
+    """
+    revision = migration.upgrade(database_url)
+    with admin_transaction(database_url) as connection:
+        if distribution.is_distributed(connection):
+            distribution.distribute(connection)
+    return revision
+
+
+def distribute(database_url: str) -> list[str]:
+    """Distribute the tables with Citus and return those that were not yet; raise DatabaseUnfit, DatabaseUnavailable."""
+    with admin_transaction(database_url) as connection:
+        return distribution.distribute(connection)
 
 
 def read_targets(path: Path) -> Targets:

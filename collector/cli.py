@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from collector import admin, app, up
-from collector.api.summary import MAX_WINDOW_SECONDS
-from collector.commands import identity
+from collector.api.asking import MAX_WINDOW_SECONDS
+from collector.commands import identity, rollups
 from collector.commands.identity import labels_of
 from collector.config import database_url, load_settings
 from collector.errors import CollectorError, SettingsError, TargetsRefused
@@ -70,11 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         "--targets", type=Path, metavar="FILE", help="target file, read again on SIGHUP and POST /-/reload"
     )
     serve.add_argument("--migrate", action="store_true", help="bring the schema up to date first")
-    _command(commands, "migrate", _migrate, text="bring the database's schema to this release")
+    migrate = _command(commands, "migrate", _migrate, text="bring the database's schema to this release")
+    migrate.add_argument("--distributed", action="store_true", help="spread the tables over machines with Citus")
     _add_targets(commands)
     _add_agents(commands)
     tokens = commands.add_parser("tokens", help="make, list or end the tokens of readers and administrators")
     identity.add_token_actions(tokens.add_subparsers(required=True, metavar="ACTION"))
+    rolled = commands.add_parser("rollups", help="make what is kept by minute and by hour anew")
+    rollups.add_actions(rolled.add_subparsers(required=True, metavar="ACTION"))
     return parser
 
 
@@ -138,7 +141,8 @@ def _command(
 
 def _serve(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for foreign in ("alembic", "apscheduler"):  # apscheduler writes two INFO lines for every run
+        logging.getLogger(foreign).setLevel(logging.WARNING)
     settings = load_settings(os.environ, targets=options.targets, listen=options.listen)
     if settings.targets is not None:
         admin.read_targets(settings.targets)  # a wrong file stops the start, not a running collector
@@ -148,8 +152,12 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _migrate(_options: argparse.Namespace) -> int:
-    print(f"schema at {admin.migrate(database_url(os.environ))}")
+def _migrate(options: argparse.Namespace) -> int:
+    url = database_url(os.environ)
+    print(f"schema at {admin.migrate(url)}")
+    if options.distributed:
+        tables = admin.distribute(url)
+        print(f"distributed now: {', '.join(tables)}" if tables else "distributed already")
     return 0
 
 

@@ -7,6 +7,9 @@ CollectorError
 +-- NameTaken             an agent of that name exists
 +-- SchemaBehind          the database is not at the revision of this release
 +-- DatabaseUnfit         the database is none that results can be kept in
++-- ClockWrong            this machine's clock cannot be right: nothing is dated or dropped by it
++-- Unsettled             results are not rolled up yet: they are not dropped before
++-- DoneElsewhere         another collector is at it: nothing is left to do
 +-- DatabaseUnavailable   the database is at fault, not the data: try again (503)
 |   +-- Conflict          it chose one of two transactions: once more, at once
 |   +-- StatementTooSlow  it gave up on one statement; for a reader: too much was asked for
@@ -46,16 +49,42 @@ class DatabaseUnfit(CollectorError):
     """The database answers, and is none that results can be kept in. The operator chooses another."""
 
 
+class ClockWrong(CollectorError):
+    """The clock of this machine, or the database's, cannot be right. The text says what each of them says."""
+
+
+class Unsettled(CollectorError):
+    """What is to be dropped is still needed: it is not rolled up yet."""
+
+
+class DoneElsewhere(CollectorError):
+    """Another collector does this job at the moment."""
+
+
 class DatabaseUnavailable(CollectorError):
-    """The database does not answer, is full, read-only or overloaded. Nothing was stored; trying again is right."""
+    """The database does not answer, is full, read-only or overloaded. Nothing was stored; trying again is right.
+
+    The text is for the log: it may name hosts and users. `plain` is for everybody.
+    """
+
+    plain = "the database does not serve (the log says more)"
+
+    def __init__(self, text: str, *, plain: str | None = None) -> None:
+        super().__init__(text)
+        if plain is not None:
+            self.plain = plain
 
 
 class Conflict(DatabaseUnavailable):
     """A deadlock or a failed serialization: the same transaction may succeed at once."""
 
+    plain = "the database chose another of two transactions"
+
 
 class StatementTooSlow(DatabaseUnavailable):
     """The database gave up on one statement at its own time limit, and serves others."""
+
+    plain = "a statement took the database too long"
 
 
 class Refused(CollectorError):

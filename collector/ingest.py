@@ -1,35 +1,33 @@
 """From a decoded batch to rows, and to the answer. `plan_batch` is pure; `ingest` stores what it planned.
 
-The order is a promise: ledger row and results in one transaction, commit, then the answer, then the counters.
+The order is a promise: ledger row and results in one transaction, commit, then the answer, then the counters. Batches
+that come at once share a transaction (`collector.commits`).
 """
 
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 import msgspec
-from msgspec.structs import astuple
 
-from collector import schema
 from collector.books import Brought, Receipt, word_of
+from collector.commits import Commits
 from collector.errors import Conflict, DatabaseUnavailable
 from collector.registry import AgentRow, Known
-from collector.store.engine import AsyncEngine
+from collector.rows import Common, row_maker
 from collector.store.partitions import Partitions
 from collector.store.reports import Word
 from collector.store.results import (
     LedgerRow,
     MissingPartition,
+    Parcel,
     Repeated,
     Row,
     UnstorableRow,
-    store_batch,
     unstorable_rows,
 )
 from isochrone.batch import Batch, Rejected
-from isochrone.outcome import Flag
 from isochrone.result import Result
 from isochrone.wire import Decoded
 
@@ -41,9 +39,6 @@ EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 """What an agent's wall clock may claim: a wrong clock is kept, a stamp that readers cannot hold is not."""
 MAX_SEQ: Final = 2**62
-
-_EPOCH_2000_MICROSECONDS: Final = 946_684_800 * 1_000_000
-"""Postgres counts time from 2000-01-01 UTC."""
 
 
 class RejectReason(StrEnum):
@@ -89,6 +84,8 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     """Who sent the batch, and the targets of which it may speak, as `Registry.known_targets` has them."""
 
     agent: AgentRow
+    run_id: int
+    """Of the run that recorded the batch, as `Runs` has it."""
     targets: Mapping[tuple[str, str, int | None], Known]
 
 
@@ -121,42 +118,26 @@ class Ingested(msgspec.Struct, frozen=True, kw_only=True):
     """The batch had been stored before."""
 
 
-def _codes(members: tuple[StrEnum, ...]) -> dict[object, int | None]:
-    return {None: None, **{member: code for code, member in enumerate(members, start=1)}}
-
-
-_OUTCOME: Final = _codes(schema.OUTCOMES)
-_PROBER: Final = _codes(schema.PROBERS)
-_CONNECTION: Final = _codes(schema.CONNECTIONS)
-_RTT_METHOD: Final = _codes(schema.RTT_METHODS)
-_RTT_SOURCE: Final = _codes(schema.RTT_SOURCES)
-_CLOCK_SOURCE: Final = _codes(schema.CLOCK_SOURCES)
-_TOKEN_SOURCE: Final = _codes(schema.TOKEN_SOURCES)
-_FLAG_BIT: Final = {flag: 1 << bit for bit, flag in enumerate(schema.FLAGS)}
-_NO_COMPONENTS: Final = (None,) * 3
-_NO_PINGS: Final = (None,) * 8
-_NO_TOKENS: Final = (None,) * 6
-_NO_SERVER_TIMING: Final = (None,) * 5
 _rejected_decoder = msgspec.json.Decoder(tuple[Rejected, ...])
 
 
-async def ingest(engine: AsyncEngine, partitions: Partitions, *, plan: Plan, ledger: Ledger) -> Ingested:
+async def ingest(commits: Commits, partitions: Partitions, *, plan: Plan, ledger: Ledger) -> Ingested:
     """Store the plan once; a repeat stores nothing and is answered as before. Raise DatabaseUnavailable.
 
     A row that the database refuses is rejected by name, and does not hold the others.
     """
-    await partitions.ensure(engine, plan.days)
+    await partitions.ensure(commits.engine, plan.days)
     try:
-        return await _store(engine, plan, ledger)
+        return await _store(commits, plan, ledger)
     except Conflict:  # a deadlock has a loser: it wins when it tries again
         pass
     except MissingPartition:
         partitions.forget()
-        await partitions.ensure(engine, plan.days)
+        await partitions.ensure(commits.engine, plan.days)
     except UnstorableRow:
-        plan = without(plan, await unstorable_rows(engine, plan.rows))
+        plan = without(plan, await unstorable_rows(commits.engine, plan.rows))
     try:
-        return await _store(engine, plan, ledger)
+        return await _store(commits, plan, ledger)
     except UnstorableRow as exc:
         raise DatabaseUnavailable(f"the database refuses rows and does not say which: {exc}") from exc
 
@@ -167,11 +148,17 @@ def plan_batch(decoded: Decoded, sender: Sender, *, moments: Moments, late_secon
     plan = Plan(rows=[], taken=[], rejected=(), reasons={}, days=set())
     rejected = [_storable(one) for one in decoded.rejected]
     age_of = _age_by(moments.came_at, batch)
-    row_of = _row_maker(moments, batch_id=batch.batch_id.bytes, boot_id=batch.boot_id.bytes, agent=sender.agent)
-    refused_before = {one.index for one in rejected}
-    indices = (index for index in range(len(batch.results) + len(rejected)) if index not in refused_before)
+    row_of = row_maker(
+        Common(
+            came_at=moments.came_at,
+            received_at=moments.received_at,
+            agent=sender.agent,
+            batch_id=batch.batch_id.bytes,
+            run_id=sender.run_id,
+        )
+    )
     known_at = sender.targets.get
-    for index, result in zip(indices, batch.results, strict=True):
+    for index, result in zip(_indices(decoded), batch.results, strict=True):
         endpoint, module = result.endpoint, result.module
         known = known_at((endpoint, module, result.config_revision)) or known_at((endpoint, module, None))
         age = age_of(result)
@@ -185,6 +172,13 @@ def plan_batch(decoded: Decoded, sender: Sender, *, moments: Moments, late_secon
     plan.days.update(_days(plan.taken, moments.came_at))
     reasons = _count_reasons(rejected, invalid=len(decoded.rejected))
     return msgspec.structs.replace(plan, rejected=tuple(rejected), reasons=reasons)
+
+
+def _indices(decoded: Decoded) -> Iterable[int]:
+    """Return the places of the good results in the batch as it was sent."""
+    refused = {one.index for one in decoded.rejected}
+    places = range(len(decoded.batch.results) + len(refused))
+    return [place for place in places if place not in refused] if refused else places
 
 
 def without(plan: Plan, places: Collection[int]) -> Plan:
@@ -206,8 +200,9 @@ def without(plan: Plan, places: Collection[int]) -> Plan:
     )
 
 
-async def _store(engine: AsyncEngine, plan: Plan, ledger: Ledger) -> Ingested:
-    repeated = await store_batch(engine, _ledger_row(ledger, plan), plan.rows, word=_word(ledger, plan))
+async def _store(commits: Commits, plan: Plan, ledger: Ledger) -> Ingested:
+    parcel = Parcel(ledger=_ledger_row(ledger, plan), rows=plan.rows, word=_word(ledger, plan))
+    repeated = await commits.store(parcel)
     if repeated is not None:
         return _repeat(plan, repeated)
     return Ingested(plan=plan, accepted=len(plan.rows), duplicate=0, late=plan.late, rejected=plan.rejected)
@@ -286,66 +281,3 @@ def _storable(one: Rejected) -> Rejected:
     if one.seq is not None and not 0 <= one.seq <= MAX_SEQ:
         return msgspec.structs.replace(one, seq=None)
     return one
-
-
-def _microseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1e6) - _EPOCH_2000_MICROSECONDS
-
-
-def _row_maker(
-    moments: Moments, *, batch_id: bytes, boot_id: bytes, agent: AgentRow
-) -> Callable[[Result, int, float], Row]:
-    """Return the function that makes one row; what all rows of a batch share is worked out once."""
-    came, received = _microseconds(moments.came_at), _microseconds(moments.received_at)
-    agent_id, region_id = agent.id, agent.region.id
-
-    def row_of(result: Result, target_id: int, age_seconds: float) -> Row:
-        tokens, pings, components, timing = result.tokens, result.pings, result.components, result.server_timing
-        return (
-            came - math.floor(age_seconds * 1e6),
-            _microseconds(result.started_at),
-            received,
-            result.started_boottime_seconds,
-            result.seq,
-            boot_id,
-            batch_id,
-            agent_id,
-            region_id,
-            target_id,
-            _PROBER[result.prober],
-            _OUTCOME[result.outcome],
-            _CLOCK_SOURCE[result.clock_source],
-            _flag_bits(result.flags) if result.flags else 0,
-            _CONNECTION[result.connection],
-            _RTT_SOURCE[result.rtt_source],
-            result.ip_version,
-            result.http_status,
-            result.duration_seconds,
-            result.setup_seconds,
-            result.rtt_seconds,
-            result.ttft_seconds,
-            result.answer_ttft_seconds,
-            result.tpot_seconds,
-            result.tokens_per_second,
-            result.stall_seconds,
-            result.start_delay_seconds,
-            *astuple(result.marks),
-            *(_NO_COMPONENTS if components is None else astuple(components)),
-            *(_NO_PINGS if pings is None else (_RTT_METHOD[pings.method], *astuple(pings)[1:])),
-            *(_NO_TOKENS if tokens is None else (_TOKEN_SOURCE[tokens.source], *astuple(tokens)[1:])),
-            result.reason,
-            result.address,
-            *(_NO_SERVER_TIMING if timing is None else astuple(timing)),
-            result.served_region,
-            result.ttft_bound_seconds,
-            result.rtt_variation_seconds,
-        )
-
-    return row_of
-
-
-def _flag_bits(flags: tuple[Flag, ...]) -> int:
-    bits = 0
-    for flag in flags:
-        bits |= _FLAG_BIT[flag]
-    return bits

@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind
-from collector.rows import ALL_PERCENT, AgentRow, EndpointRow, RegionRow, RevisionRow, Rows, TargetRow
 from collector.selection import Group, Groups, assignment_of, items_of, selects, share_of
+from collector.tables import ALL_PERCENT, AgentRow, EndpointRow, RegionRow, RevisionRow, Rows, TargetRow
 from isochrone.config import AgentConfig, Assignment, Targets, decode_targets, encode_config
 from isochrone.outcome import Prober
 

@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core; `migrations/` builds them, and a test holds the two equal.
 
-Why they look so: results are narrow (dictionary ids, float4 seconds, int2 codes) and have no key, for a key costs as
-much as the row; a batch is refused whole by its row in the ledger `batch`. Seconds are float4: seven digits.
+Why they look so: results are narrow (dictionary ids, float4 seconds, int2 codes, nothing twice) and have no key, for a
+key costs as much as the row; a batch is refused whole by its row in the ledger `batch`. float4 holds seven digits.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, REAL
+from sqlalchemy.dialects.postgresql import ARRAY, INET, JSONB, REAL
 
 from isochrone.marks import MARKS
 from isochrone.outcome import ClockSource, Connection, Flag, Outcome, Prober, RttMethod, RttSource, TokenSource
@@ -229,6 +229,25 @@ agent_report = Table(
     _time("unaccounted_since", nullable=True),  # since when that is more than 0
 )
 
+clock_mark = Table(
+    "clock_mark",  # the clock as a job that drops things saw it last
+    metadata,
+    Column("job", Text, primary_key=True),
+    _time("believed_at"),
+    _time("looked_at"),
+    Column("doubted_seconds", Double, nullable=False),  # how long it has run in doubt; 0: it is believed
+)
+
+
+run = Table(
+    "run",  # results name the run of an agent's process by four bytes instead of sixteen
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("agent_id", Integer, nullable=False),
+    Column("boot_id", Uuid, nullable=False),
+    UniqueConstraint("agent_id", "boot_id"),
+)
+
 
 def _seconds(*names: str) -> list["Column[object]"]:
     return [Column(name, REAL) for name in names]
@@ -246,11 +265,11 @@ result = Table(
     "result",
     metadata,
     _time("started_at"),  # by the collector's clock: received less the age by the agent's CLOCK_BOOTTIME
-    _time("started_at_agent"),  # what the agent's wall clock said
+    _time("started_at_agent", nullable=True),  # the agent's wall clock, where it is too wrong for the column below
     _time("received_at"),
     Column("started_boottime_seconds", Double, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("boot_id", Uuid, nullable=False),
+    Column("boot_id", Uuid),  # of rows from before `run`
     Column("batch_id", Uuid, nullable=False),
     Column("agent_id", Integer, nullable=False),
     Column("agent_region_id", Integer, nullable=False),
@@ -277,10 +296,101 @@ result = Table(
     Column("server_timing_trusted", Boolean),
     Column("served_region", Text),
     *_seconds("ttft_bound_seconds", "rtt_variation_seconds"),
+    # Together 72 columns at most: the bitmap of more takes another 8 bytes of every row.
+    Column("run_id", Integer),
+    Column("agent_clock_microseconds", Integer),  # what the agent's wall clock said of the start, less `started_at`
+    Column("same", SmallInteger),  # bit n: column n of SAME is NULL because another gives it
+    Column("ip", INET),  # `address`, where it is IPv4: half as long
     Index("ix_result_started_at", "started_at", postgresql_using="brin"),
     Index("ix_result_received_at", "received_at", postgresql_using="brin"),
-    Index("ix_result_target_id_started_at", "target_id", "started_at"),
     postgresql_partition_by="RANGE (started_at)",
 )
 
+SAME: Final = (
+    "marks_request_started",  # setup
+    "marks_first_token",  # setup + TTFT
+    "marks_first_answer",  # setup + answer TTFT
+    "marks_end",  # duration
+    "pings_median_seconds",  # round trip
+    "marks_first_event",  # headers
+    "marks_first_event",  # first token
+    "tokens_arrivals",  # output tokens
+    "tokens_cached_input",  # 0
+    "tokens_reasoning",  # 0
+    "ttft_bound_seconds",  # 0
+)
+"""Columns that are left empty where what stands beside them says the same. Number n is bit n of `result.same`, from 0:
+append only."""
+
 RESULT_COLUMNS: Final = tuple(column.name for column in result.columns)
+
+SIGNALS: Final = {
+    "rtt": "rtt_seconds",
+    "ttft": "ttft_seconds",
+    "answer_ttft": "answer_ttft_seconds",
+    "tpot": "tpot_seconds",
+    "tokens_per_second": "tokens_per_second",
+    "duration": "duration_seconds",
+    "setup": "setup_seconds",
+    "network": "network_seconds",
+    "model": "model_seconds",
+    "streaming": "streaming_seconds",
+    "stall": "stall_seconds",
+}
+"""What rollups keep of results: a signal's name, and the column of `result` that it comes from."""
+
+dirty_minute = Table(
+    "dirty_minute",  # minutes that got results since they were rolled up; no key, so that nobody waits for anybody
+    metadata,
+    Column("agent_id", Integer, nullable=False),
+    Column("agent_region_id", Integer, nullable=False),
+    _time("minute"),
+    _time("marked_at", now=True),
+)
+
+dirty_hour = Table(
+    "dirty_hour",  # hours of which a minute changed since they were rolled up
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("agent_region_id", Integer, primary_key=True),
+    _time("marked_at"),
+)
+
+rollup_horizon = Table(
+    "rollup_horizon",  # since when a level (raw, minute, hour) is whole
+    metadata,
+    Column("level", Text, primary_key=True),
+    _time("since", nullable=True),  # what is older was dropped; NULL: nothing was
+)
+
+
+def _signal(name: str) -> list["Column[object]"]:
+    """Return the columns of a signal. One value alone stands in `_min` and all others are NULL; none: all are."""
+    return [
+        Column(f"{name}_count", Integer),
+        Column(f"{name}_sum", Double),
+        Column(f"{name}_min", REAL),
+        Column(f"{name}_max", REAL),
+        Column(f"{name}_buckets", ARRAY(SmallInteger)),  # collector.stats.sketch
+        Column(f"{name}_counts", ARRAY(Integer)),
+    ]
+
+
+def _rollup(level: str) -> Table:
+    return Table(
+        f"rollup_{level}",
+        metadata,
+        Column("bucket", DateTime(timezone=True), primary_key=True),
+        Column("agent_region_id", Integer, primary_key=True),
+        Column("target_id", Integer, primary_key=True),
+        Column("connection", SmallInteger, primary_key=True),  # 0: none was reached
+        Column("prober", SmallInteger, nullable=False),
+        *(Column(name, Integer, nullable=False) for name in ("probes", "failures", "spoiled")),
+        *(Column(name, BigInteger) for name in ("pings_sent", "pings_lost")),
+        *(column for name in SIGNALS for column in _signal(name)),
+        postgresql_partition_by="RANGE (bucket)",
+    )
+
+
+rollup_minute = _rollup("minute")  # daily partitions
+rollup_hour = _rollup("hour")  # monthly partitions

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from collector.rows import AgentRow
+from collector.tables import AgentRow
 from isochrone.config import Assignment, Endpoint, Module, Selector, Site, Targets
 from isochrone.outcome import Prober
 

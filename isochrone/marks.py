@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from isochrone.names import Seconds, check_all_seconds
+from isochrone.names import Seconds, bounds_hold, check_all_seconds
 
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -42,7 +42,8 @@ class Marks(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     """Terminal marker of the stream, or its close."""
 
     def __post_init__(self) -> None:
-        check_all_seconds(msgspec.structs.astuple(self), MARKS, place="marks.")
+        if not bounds_hold():
+            check_all_seconds(msgspec.structs.astuple(self), MARKS, place="marks.")
 
 
 MARKS: Final = Marks.__struct_fields__

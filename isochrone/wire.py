@@ -11,7 +11,7 @@ Rules of the contract:
 import msgspec
 
 from isochrone.batch import Ack, Batch, Envelope, Rejected
-from isochrone.names import printable
+from isochrone.names import decoding, printable
 from isochrone.result import Result
 
 _encoder = msgspec.json.Encoder()
@@ -50,7 +50,8 @@ def encode_result(result: Result) -> bytes:
 def decode_result(data: bytes) -> Result:
     """Return the result in `data`, or raise WireError naming the path."""
     try:
-        return _result_decoder.decode(data)
+        with decoding():
+            return _result_decoder.decode(data)
     except _REFUSED as exc:
         raise WireError(str(exc)) from exc
 
@@ -66,10 +67,11 @@ def encode_batch(batch: Batch, encoded_results: list[bytes] | None = None) -> by
 
 def decode_batch(data: bytes) -> Decoded:
     """Return the batch in `data` with its good results; raise WireError when the envelope itself is bad."""
-    try:
-        return Decoded(batch=_batch_decoder.decode(data))
-    except _REFUSED:
-        return _decode_one_by_one(data)
+    with decoding():
+        try:
+            return Decoded(batch=_batch_decoder.decode(data))
+        except _REFUSED:
+            return _decode_one_by_one(data)
 
 
 def encode_ack(ack: Ack) -> bytes:

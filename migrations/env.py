@@ -1,40 +1,56 @@
 """Runs migrations: alone (advisory lock), with short waits for other people's locks, one transaction each.
 
-`collector.store.migration` calls it and hands over the URL.
+`collector.store.migration` calls it and hands over the URL. Behind a pooler each transaction may get another session:
+the lock is held by a transaction of its own beside them, and the limits are set in each.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, pool
+from sqlalchemy import Connection, Engine, create_engine, event, pool
 
 from collector.schema import metadata
 
 MIGRATION_LOCK: Final = 0x150C_4017
 """Key of the advisory lock."""
-LOCK_WAIT: Final = "SET lock_timeout = '120s'"
-"""For the other migration to end."""
-LIMITS: Final = ("SET lock_timeout = '5s'", "SET statement_timeout = '600s'")
+ALONE: Final = (
+    "SET LOCAL lock_timeout = '120s'",  # for the other migration to end
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",  # it waits while we work
+    f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})",
+)
+LIMITS: Final = ("SET LOCAL lock_timeout = '5s'", "SET LOCAL statement_timeout = '600s'")
 """A migration that waits for a lock holds up everyone who comes after it: give up soon, try again later."""
 
 
-def _run(connection: Connection) -> None:
-    connection.exec_driver_sql(LOCK_WAIT)
-    connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """Hold the lock; it ends with its connection, whatever happens."""
+    with engine.connect() as connection, connection.begin():
+        for statement in ALONE:
+            connection.exec_driver_sql(statement)
+        yield
+
+
+def _limit(connection: Connection) -> None:
     for statement in LIMITS:
         connection.exec_driver_sql(statement)
-    connection.commit()
-    context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
-    with context.begin_transaction():
-        context.run_migrations()
+
+
+def _engine() -> Engine:
+    return create_engine(
+        context.config.attributes["url"], poolclass=pool.NullPool, connect_args={"prepare_threshold": None}
+    )
 
 
 def _main() -> None:
-    # The lock belongs to the session: it ends with the connection, whatever happens.
-    engine = create_engine(context.config.attributes["url"], poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        _run(connection)
-    engine.dispose()
+    with _alone(_engine()), _engine().connect() as connection:
+        event.listen(connection, "begin", _limit)
+        context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
+        with context.begin_transaction():
+            context.run_migrations()
 
 
 _main()

@@ -18,6 +18,7 @@ from collector.api.context import Context
 from collector.api.deadlines import BoundedProtocol
 from collector.app import create_app
 from collector.config import Settings
+from collector.rollup import work_off
 from isochrone.batch import MEDIA_TYPE, WIRE_VERSION, AgentStatus, Batch
 from isochrone.config import (
     Duration,
@@ -93,6 +94,16 @@ class Collector:
     async def fetch(self, path: str) -> httpx.Response:
         """Get as the agent."""
         return await self.client.get(path, headers={"Authorization": f"Bearer {self.token}"})
+
+    async def roll_up(self) -> None:
+        """Roll up all that came in, minutes and hours, and let the next summary be a new one."""
+        now = self.context.utc_now()
+        for moment in (now, now + timedelta(minutes=10)):  # marks on hours wait for more of the same
+            for _ in range(600):
+                if (await work_off(self.context.engine, moment)).waiting.minutes == 0:
+                    break
+                await asyncio.sleep(0.05)
+        self.context.summaries.forget()
 
     def rows(self, query: str = "SELECT * FROM v_result ORDER BY boot_id, seq") -> list[tuple[object, ...]]:
         """Ask the database."""

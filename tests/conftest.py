@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
+from collector import admin
+from tests import citus
 from tests.postgres import TEMPLATE, Postgres, running_postgres
 
 
@@ -23,8 +25,15 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def database_url(postgres: Postgres) -> Iterator[str]:
-    """Give a fresh, migrated database."""
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give a fresh, migrated database; on the Citus that this run was given, if any, and distributed."""
+    if citus.URL is not None:
+        with citus.real_database() as url:
+            admin.migrate(url)
+            admin.distribute(url)
+            yield url
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
     url = postgres.new_database(TEMPLATE)
     yield url
     postgres.drop_database(url)
@@ -41,6 +50,8 @@ def empty_database_url(postgres: Postgres) -> Iterator[str]:
 @pytest.fixture
 def stranger_url(postgres: Postgres, database_url: str) -> Iterator[str]:
     """Give the database as a user sees it who may connect and no more."""
+    if citus.URL is not None:
+        pytest.skip("the user is made in the suite's own Postgres")
     postgres.execute(sql.SQL("CREATE ROLE stranger LOGIN"))
     yield database_url.replace("//postgres", "//stranger")
     postgres.execute(sql.SQL("DROP ROLE stranger"))

@@ -41,6 +41,16 @@ class Postgres:
         """Return the libpq URL of a database."""
         return self._server.get_uri(database=database)
 
+    @property
+    def programs(self) -> Path:
+        """Return the folder of Postgres' own programs."""
+        return Path(self._server.bin_path)
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the data."""
+        return Path(self._server.pgdata)
+
     def stop(self, mode: str = "fast") -> None:
         """Stop the server: `fast` ends connections and checkpoints, `immediate` is a crash."""
         self._server.get_postmaster_info().process.send_signal({"fast": 2, "immediate": 3}[mode])

@@ -7,11 +7,12 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
+from collector import clockcheck
 from collector.api.bodies import check_headers, inflate, read_body
-from collector.api.context import Caller, Calling, Context, Running
+from collector.api.context import Caller, Calling, Context, Running, calling_agent, context_of
 from collector.books import Receipt
 from collector.clones import Run
-from collector.errors import DatabaseUnavailable, Refused
+from collector.errors import ClockWrong, DatabaseUnavailable, Refused
 from collector.ingest import Ingested, Ledger, Moments, Plan, RejectReason, Sender, ingest, plan_batch
 from collector.metrics.live import Source
 from collector.registry import Registry
@@ -34,6 +35,11 @@ class Delivery:
     decoded: Decoded
     caller: Caller
     moments: Moments
+
+
+async def receive(request: Request) -> Response:
+    """Do as `post_batch`, without what FastAPI spends on each request: a third of a small batch's cost."""
+    return await post_batch(request, await calling_agent(request), context_of(request))
 
 
 @router.post("/v1/batches")
@@ -59,8 +65,11 @@ async def post_batch(request: Request, caller: Calling, context: Running) -> Res
 
 
 def _admit(caller: Caller, context: Context) -> None:
-    """Raise Refused before anything of the body is read: the database is full, or the agent sends too often."""
-    if context.database_full:
+    """Raise before anything of the body is read: the clock is wrong, the database full, the agent sends too often."""
+    clockcheck.check_year(context.utc_now())
+    if context.health.clock is not None:
+        raise ClockWrong(context.health.clock)
+    if context.health.full:
         raise Refused("full", DATABASE_FULL, retry_after_seconds=FULL_RETRY_SECONDS)
     wait = context.rates.wait_seconds(caller.agent.id)
     if wait is not None:
@@ -90,30 +99,33 @@ async def _keep(delivery: Delivery, context: Context) -> Ingested:
             done = await _store(delivery, await _plan(delivery, context), context)
     except TimeoutError as exc:
         context.metrics.set_database_up(up=False)
+        context.health.note_storing(DatabaseUnavailable.plain)
         raise DatabaseUnavailable(f"the batch was not stored within {engine.ANSWER_SECONDS:g} s") from exc
-    except DatabaseUnavailable:
+    except DatabaseUnavailable as exc:
         context.metrics.set_database_up(up=False)
+        context.health.note_storing(exc.plain)
         raise
     context.metrics.set_database_up(up=True)
+    context.health.note_storing(None)
     return done
 
 
 async def _plan(delivery: Delivery, context: Context) -> Plan:
     caller = delivery.caller
-    plan = _plan_by(delivery, caller.registry, context)
+    run_id = await context.runs.number(caller.agent.id, delivery.decoded.batch.boot_id)
+    plan = _plan_by(delivery, caller.registry, run_id=run_id, late_seconds=context.settings.late_seconds)
     if RejectReason.UNKNOWN_TARGET not in plan.reasons:
         return plan
     # Another collector may have handed out a newer configuration than the one in memory here.
     registry = await context.registry.after_miss()
     if registry is caller.registry or caller.agent.id not in registry.agents:
         return plan
-    return _plan_by(delivery, registry, context)
+    return _plan_by(delivery, registry, run_id=run_id, late_seconds=context.settings.late_seconds)
 
 
-def _plan_by(delivery: Delivery, registry: Registry, context: Context) -> Plan:
+def _plan_by(delivery: Delivery, registry: Registry, *, run_id: int, late_seconds: float) -> Plan:
     agent_id = delivery.caller.agent.id
-    sender = Sender(agent=registry.agents[agent_id], targets=registry.known_targets(agent_id))
-    late_seconds = context.settings.late_seconds
+    sender = Sender(agent=registry.agents[agent_id], run_id=run_id, targets=registry.known_targets(agent_id))
     return plan_batch(delivery.decoded, sender, moments=delivery.moments, late_seconds=late_seconds)
 
 
@@ -124,7 +136,7 @@ async def _store(delivery: Delivery, plan: Plan, context: Context) -> Ingested:
         flush_seconds=context.settings.flush_seconds,
     )
     ledger = Ledger(batch=delivery.decoded.batch, receipt=receipt)
-    return await ingest(context.engine, context.partitions, plan=plan, ledger=ledger)
+    return await ingest(context.commits, context.partitions, plan=plan, ledger=ledger)
 
 
 def _note_report(delivery: Delivery, context: Context) -> None:

@@ -13,17 +13,21 @@ from fastapi import Depends, Request
 
 from collector import auth
 from collector.api.admission import Admission, Buckets
+from collector.api.kept import Kept
 from collector.api.readers import Readers
 from collector.auth import Credential, Keyhole, Scope
 from collector.clones import CloneWatch
+from collector.commits import Commits
 from collector.config import Settings
 from collector.errors import DatabaseUnavailable, Refused, SchemaBehind
+from collector.health import Health, Standing
 from collector.metrics import LiveMetrics
 from collector.registry import AgentRow, Registry, RegistryCache
 from collector.rollout import Applied
 from collector.store.credentials import confirm_credential
 from collector.store.engine import AsyncEngine, run
 from collector.store.partitions import Partitions
+from collector.store.runs import Runs
 
 MAX_BATCHES_AT_ONCE: Final = 32
 """Each may hold 4 MiB inflated and a connection to the database."""
@@ -37,6 +41,8 @@ MAX_BATCHES_OF_ONE_AGENT: Final = 4
 """Read or worked on at once: an agent has two lanes, and what it still holds open from before a broken connection."""
 MAX_ENROLMENTS_AT_ONCE: Final = 4
 """A fleet that enrols takes so many connections to the database, and no more."""
+MAX_EXPORTS_AT_ONCE: Final = 2
+"""Of the four readings at once: others read meanwhile."""
 ROTATE_HEADER: Final = "Isochrone-Rotate"
 """Stands in answers to an agent of which the operator wants a new credential."""
 TURN_SECONDS: Final = 5.0
@@ -72,16 +78,19 @@ class Context:
     settings: Settings
     engine: AsyncEngine
     readers: Readers
+    commits: Commits
     partitions: Partitions
+    runs: Runs
     registry: RegistryCache
     metrics: LiveMetrics
     utc_now: Callable[[], datetime]
     reload: Callable[[bool], Awaitable[Applied]]
     """Takes whether a file that takes most away is confirmed."""
-    check_ready: Callable[[], Awaitable[str]]
-    """Returns the schema's revision; raises SchemaBehind, DatabaseUnfit or DatabaseUnavailable."""
+    check_ready: Callable[[], Awaitable[Standing]]
+    """Raises SchemaBehind, DatabaseUnfit, ClockWrong or DatabaseUnavailable."""
     heard_since: datetime | None = None
     """Since when agents could be heard, and what they said be written down, without a break that a job saw."""
+    monotonic: Callable[[], float] = time.monotonic
     reports: dict[int, dict[str, object]] = field(default_factory=dict)
     """By agent: when it last reported, until a job writes it down."""
     config_reports: dict[int, dict[str, object]] = field(default_factory=dict)
@@ -94,13 +103,14 @@ class Context:
         default_factory=lambda: Buckets(per_second=FAILURES_PER_SECOND, burst=FAILURES_BURST, monotonic=time.monotonic)
     )
     """Wrong credentials by address."""
-    database_full: bool = False
-    """Beyond 90 % of `max_db_bytes`: no batch is taken until there is room again."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
     scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the metrics are written: scrapes that come together take turns."""
+    exports: Admission = field(default_factory=lambda: Admission(MAX_EXPORTS_AT_ONCE, monotonic=time.monotonic))
+    summaries: Kept = field(default_factory=lambda: Kept(time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)
+    health: Health = field(default_factory=Health)
     confirmed: set[str] = field(default_factory=set)
     """Rotated credentials whose first use was written down by this process."""
 
@@ -128,6 +138,11 @@ def context_of(request: Request) -> Context:
     """Return the running collector."""
     context: Context = request.app.state.context
     return context
+
+
+async def running(request: Request) -> Context:
+    """Return the running collector. FastAPI sends what is not async through a thread, at every request."""
+    return context_of(request)
 
 
 async def calling_agent(request: Request) -> Caller:
@@ -207,7 +222,7 @@ def _check(request: Request, scope: Scope, registry: Registry | None) -> None:
         auth.check_scope(request.headers.get("authorization"), scope, keyhole)
 
 
-Running = Annotated[Context, Depends(context_of)]
+Running = Annotated[Context, Depends(running)]
 Calling = Annotated[Caller, Depends(calling_agent)]
 Reading = Depends(may_read)
 Scraping = Depends(may_scrape)

@@ -13,7 +13,8 @@ WRITE_SECONDS.
 
 import asyncio
 from collections import Counter
-from ipaddress import ip_address
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -43,6 +44,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _limit: int | None = None
     """Connections of one address; None: no bound."""
+    _proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     _open: Counter[str] | None = None
     _counted: str | None = None
     _stuck: asyncio.TimerHandle | None = None
@@ -125,9 +127,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _admitted(self) -> bool:
         """Count the connection; tell whether its address may have one more."""
-        if self._limit is None or self._open is None or self.client is None or is_loopback(self.client[0]):
+        if self._limit is None or self._open is None or self.client is None:
             return True
         address = self.client[0]
+        if is_loopback(address) or any(ip_address(address) in network for network in self._proxies):
+            return True
         if self._open[address] >= self._limit:
             return False
         self._open[address] += 1
@@ -146,9 +150,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def bounded(connections_per_address: int) -> type[BoundedProtocol]:
-    """Return a protocol whose connections of one address are bounded. One server's: the count is the class's."""
-    bounds = {"_limit": connections_per_address, "_open": Counter[str]()}
+def bounded(connections_per_address: int, *, proxies: Iterable[str] = ()) -> type[BoundedProtocol]:
+    """Return a protocol whose connections of one address are bounded, but for those networks.
+
+    One server's: the count is the class's.
+    """
+    networks = tuple(ip_network(network) for network in proxies)
+    bounds = {"_limit": connections_per_address, "_proxies": networks, "_open": Counter[str]()}
     return type("CountingProtocol", (BoundedProtocol,), bounds)
 
 

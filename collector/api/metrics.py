@@ -23,7 +23,7 @@ async def get_metrics(request: Request, context: Running) -> Response:
     gzipped = takes_gzip(request.headers.get("accept-encoding", ""))
     async with context.scraping:
         context.metrics.expire()
-        body = await asyncio.to_thread(_write, context.metrics, openmetrics=openmetrics, gzipped=gzipped)
+        body = await asyncio.to_thread(write, context.metrics, openmetrics=openmetrics, gzipped=gzipped)
     headers = {
         "Content-Type": OPENMETRICS_TYPE if openmetrics else TEXT_TYPE,
         "Vary": "Accept, Accept-Encoding",
@@ -32,6 +32,7 @@ async def get_metrics(request: Request, context: Running) -> Response:
     return Response(body, headers=headers)
 
 
-def _write(metrics: LiveMetrics, *, openmetrics: bool, gzipped: bool) -> bytes:
+def write(metrics: LiveMetrics, *, openmetrics: bool, gzipped: bool) -> bytes:
+    """Return the body. Safe to call in a thread."""
     text = metrics.render(openmetrics=openmetrics)
     return gzip.compress(text, GZIP_LEVEL, mtime=0) if gzipped else text

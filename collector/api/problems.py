@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from collector.errors import (
+    ClockWrong,
     ConfirmationNeeded,
     DatabaseUnavailable,
     DatabaseUnfit,
@@ -40,6 +41,7 @@ PROBLEMS: Final[Mapping[str, tuple[int, str]]] = {
     "too_large": (413, "The body is too large"),
     "unsupported": (415, "The body's type or encoding is not supported"),
     "invalid": (422, "The request breaks the contract"),
+    "unknown_name": (422, "There is nothing of that name"),
     "targets_refused": (422, "The target file has problems; the old targets stay"),
     "too_much": (422, "Too much to read at once"),
     "too_fast": (429, "Too many batches of one agent"),
@@ -91,6 +93,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(SchemaBehind, _not_ready)
     app.add_exception_handler(DatabaseUnfit, _not_ready)
+    app.add_exception_handler(ClockWrong, _not_ready)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)

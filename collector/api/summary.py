@@ -1,5 +1,6 @@
 """GET /v1/summary: from each region to each endpoint, what users wait and where it goes."""
 
+import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Final
@@ -7,30 +8,31 @@ from typing import Annotated, Final
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from collector.api.context import Reading, Running
-from collector.errors import Refused
+from collector.api.asking import OnlyKnown, window_seconds
+from collector.api.context import Context, Reading, Running
+from collector.ingest import MAX_AHEAD_SECONDS
 from collector.metrics.live import distance_meters
 from collector.registry import Planned, Registry
 from collector.store.summary import (
+    Key,
     LastFailure,
     Quantiles,
     Streams,
     Trips,
     significant,
+    summarise_rollups,
     summarise_streams,
     summarise_trips,
 )
-from isochrone.durations import parse_duration
 from isochrone.outcome import Connection, Prober
 from isochrone.physics import rtt_floor_seconds
 
-router = APIRouter(tags=["reading"], dependencies=[Reading])
+router = APIRouter(tags=["reading"], dependencies=[Reading, OnlyKnown])
 
-MAX_WINDOW_SECONDS: Final = 31 * 86_400.0
-MIN_WINDOW_SECONDS: Final = 1.0
-
-Key = tuple[str, str, str | None, str | None]
-"""Agent region, endpoint, model, connection; the last two are None for round trips."""
+RAW_SECONDS: Final = 900.0
+"""Up to here single results are read: at one result a minute as many as rollups, and true to the second."""
+AHEAD: Final = timedelta(seconds=MAX_AHEAD_SECONDS)
+"""A result may lie ahead of this clock by as much as ingest lets through."""
 
 
 class ComponentMeans(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,8 @@ class SummaryRow(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool
     probes: int
     failures: int
+    spoiled: int
+    """Successes that a flag keeps out of the values."""
     coverage: float | None
     """Probes that came, over those that the schedule called for while a target file named them; at most 1."""
     rtt_seconds: Quantiles | None
@@ -64,7 +68,8 @@ class SummaryRow(msgspec.Struct, frozen=True, kw_only=True):
     rtt_probes: int
     """Probes of the prober `rtt` from the region to the endpoint: what `probes` counts where there is no model."""
     rtt_failures: int
-    last_result_at: datetime
+    last_result_at: datetime | None
+    """None: longer ago than the last hour of a window beyond 15 minutes."""
     last_failure: LastFailure | None
     """The latest in the window, of streams and round trips."""
 
@@ -73,23 +78,46 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """The answer."""
 
     window_seconds: float
+    as_of: datetime
+    """The end of the window: the answer may have been made up to half a minute ago."""
     rows: list[SummaryRow]
 
 
 @router.get("/v1/summary")
 async def get_summary(context: Running, window: Annotated[str, Query(max_length=20)] = "1h") -> Response:
-    """Summarise the results that started in the last `window` (`15m`, `1h`, `1d`; at most 31 days)."""
+    """Summarise the results that started in the last `window` (`15m`, `1h`, `1d`; at most 31 days).
+
+    The answer is kept and made anew every 10 s while somebody asks; `as_of` says when it was made. Up to 15 minutes it
+    is made of single results, beyond of rollups: quantiles are then true to 4.5 %.
+    """
     seconds = window_seconds(window)
+
+    async def make() -> bytes | None:
+        answer = await summarise(context, seconds)
+        # What comes first is shown at once.
+        return msgspec.json.encode(answer) if answer.rows else None
+
+    body = await context.summaries.get(f"summary of {seconds:g} s", make)
+    if body is None:
+        body = msgspec.json.encode(Summary(window_seconds=seconds, as_of=context.utc_now(), rows=[]))
+    return Response(body, media_type="application/json")
+
+
+async def summarise(context: Context, seconds: float) -> Summary:
+    """Return the summary of a window up to now; raise Refused and DatabaseUnavailable."""
     until = context.utc_now()
     since = until - timedelta(seconds=seconds)
     registry = await context.registry.get()
-    # A result may lie ahead of this clock by as much as ingest lets through.
-    horizon = until + timedelta(minutes=10)
-    streams = await context.readers.read(summarise_streams, since=since, until=horizon)
-    trips = await context.readers.read(summarise_trips, since=since, until=horizon)
+    read = context.readers.read
+    if seconds <= RAW_SECONDS:
+        streams = await read(summarise_streams, since=since, until=until + AHEAD)
+        trips = await read(summarise_trips, since=since, until=until + AHEAD)
+    else:
+        streams, trips = await read(summarise_rollups, since=since, until=until, ahead=AHEAD)
     expected = expected_probes(registry.planned_by_region(since=since, until=until))
-    rows = make_rows(streams, trips, registry, expected=expected)
-    return Response(msgspec.json.encode(Summary(window_seconds=seconds, rows=rows)), media_type="application/json")
+    # In a thread: batches come in meanwhile.
+    rows = await asyncio.to_thread(make_rows, streams, trips, registry, expected=expected)
+    return Summary(window_seconds=seconds, as_of=until, rows=rows)
 
 
 def make_rows(
@@ -131,6 +159,7 @@ def _stream_row(one: Streams, registry: Registry, *, trip: Trips | None, expecte
         connection=one.connection,
         probes=one.probes,
         failures=one.failures,
+        spoiled=one.spoiled,
         coverage=_coverage(one.probes, expected.get(key)),
         rtt_seconds=rtt,
         ttft_seconds=one.ttft_seconds,
@@ -156,6 +185,7 @@ def _trip_row(trip: Trips, registry: Registry, expected: dict[Key, float]) -> Su
         connection=None,
         probes=trip.probes,
         failures=trip.failures,
+        spoiled=trip.spoiled,
         coverage=_coverage(trip.probes, expected.get((trip.agent_region, trip.endpoint, None, None))),
         rtt_seconds=trip.rtt_seconds,
         last_result_at=trip.last_result_at,
@@ -214,14 +244,3 @@ def _coverage(probes: int, expected: float | None) -> float | None:
     if expected is None or expected < 1:
         return None
     return min(1.0, significant(probes / expected))
-
-
-def window_seconds(text: str) -> float:
-    """Return the seconds of a window that somebody asks for; raise Refused."""
-    try:
-        seconds = parse_duration(text)
-    except ValueError as exc:
-        raise Refused("invalid", f"window: {exc}") from exc
-    if not MIN_WINDOW_SECONDS <= seconds <= MAX_WINDOW_SECONDS:
-        raise Refused("invalid", f"window: {text!r} is not between 1s and 31d")
-    return seconds

@@ -285,7 +285,38 @@ class IngestFamilies:
             "Series that were not made, since there was no room for them.",
             note="Each is counted once: look at `isochrone_series` / `isochrone_max_series` before it grows",
         )
+        self.read_db_up = _gauge(
+            "isochrone_read_database_up",
+            (),
+            "1 if readers are served by the reading database, where one is set; else 0.",
+        )
+        self.read_db_lag = _gauge(
+            "isochrone_read_database_lag_seconds",
+            (),
+            "How far the reading database is behind; absent when it does not say.",
+        )
         self.build = _gauge("isochrone_build_info", ("version", "python"), "Release that runs; always 1.")
+
+
+class JobFamilies:
+    """What this process does again and again."""
+
+    def __init__(self) -> None:
+        self.last_success = _gauge(
+            "isochrone_job_last_success_timestamp_seconds",
+            ("job_name",),
+            "When this process last did the job, Unix time; absent before the first time.",
+        )
+        self.failures = _counter("isochrone_job_failures_total", ("job_name",), "Runs of the job that failed.")
+        self.missed = _counter(
+            "isochrone_job_missed_runs_total",
+            ("job_name",),
+            "Runs that did not start when due: one went on.",
+        )
+        self.rollup_backlog = _gauge("isochrone_rollup_backlog", (), "Minutes with results that are not rolled up yet.")
+        self.rollup_behind = _gauge(
+            "isochrone_rollup_behind_seconds", (), "How long the oldest of the waiting minutes has waited."
+        )
 
 
 AnyFamily = Family[Number] | Family[Summary] | Family[Histogram]

@@ -13,7 +13,14 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from collector.fleet import AgentState, FleetRow
 from collector.ingest import Ingested, RejectReason
-from collector.metrics.families import AgentFamilies, FleetFamilies, InfoFamilies, IngestFamilies, families_of
+from collector.metrics.families import (
+    AgentFamilies,
+    FleetFamilies,
+    InfoFamilies,
+    IngestFamilies,
+    JobFamilies,
+    families_of,
+)
 from collector.metrics.feeding import Feeds, Limits
 from collector.metrics.layout import Layout, agent_labels, distance_meters, layout_of
 from collector.metrics.series import Origin
@@ -45,6 +52,7 @@ class LiveMetrics:
         self.agents = AgentFamilies()
         self.fleet = FleetFamilies()
         self.ingest = IngestFamilies()
+        self.jobs = JobFamilies()
         self._feeds = Feeds(limits, monotonic=monotonic, count_refused=self.ingest.refused_series.series().add)
         self.probes = self._feeds.families
         self._versions: dict[int, str] = {}
@@ -58,7 +66,7 @@ class LiveMetrics:
     @property
     def groups(self) -> tuple[object, ...]:
         """All families, in the order of the exposition."""
-        return self.probes, self.info, self.agents, self.fleet, self.ingest
+        return self.probes, self.info, self.agents, self.fleet, self.ingest, self.jobs
 
     async def sync(self, registry: Registry) -> None:
         """Create at 0 the series of what is assigned now, and remove those of what is not.
@@ -146,6 +154,14 @@ class LiveMetrics:
         """Note how large the database is, and how large it may be."""
         self.ingest.db_size.series().set(size)
         self.ingest.db_max.series().set(bound)
+
+    def set_read_database(self, serves: bool, lag_seconds: float | None) -> None:  # noqa: FBT001  told as an event
+        """Note whether readers are served by the reading database, and how far it is behind; None: unknown."""
+        self.ingest.read_db_up.series().set(1 if serves else 0)
+        if lag_seconds is None:
+            self.ingest.read_db_lag.discard()
+        else:
+            self.ingest.read_db_lag.series().set(lag_seconds)
 
     def expire(self) -> None:
         """Remove the series that nothing fed for their time; to be called before `render`, on the event loop."""

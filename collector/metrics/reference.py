@@ -15,6 +15,7 @@ from collector.metrics.families import (
     FleetFamilies,
     InfoFamilies,
     IngestFamilies,
+    JobFamilies,
     ProbeFamilies,
     families_of,
 )
@@ -26,6 +27,7 @@ GROUPS: Final[Mapping[str, type[object]]] = {
     "agents": AgentFamilies,
     "fleet": FleetFamilies,
     "collector": IngestFamilies,
+    "jobs": JobFamilies,
 }
 """In the order of the exposition."""
 COMMAND: Final = "python -m collector.metrics.reference docs/reference/metrics.md"

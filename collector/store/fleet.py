@@ -1,8 +1,9 @@
 """Reading the fleet: what every agent said of itself last, what its books come to, what came of it lately."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, text
@@ -31,28 +32,29 @@ _RECEIVED: Final = text(
     "SELECT agent_id, count(*) AS received FROM result WHERE started_at >= :since AND started_at < :until"
     " GROUP BY agent_id"
 )
-# What is folded keeps the sums right: a run may tell of losses among the results of one before it.
-_FOLD: Final = text(
-    "WITH placed AS (SELECT agent_id, boot_id, last_received_at, row_number() OVER"
-    " (PARTITION BY agent_id ORDER BY last_received_at DESC) AS place FROM agent_run WHERE boot_id <> :folded),"
-    " old AS (DELETE FROM agent_run r USING placed s, agent_report p WHERE (s.agent_id, s.boot_id) = (r.agent_id,"
-    " r.boot_id) AND p.agent_id = r.agent_id AND p.boot_id <> r.boot_id"
-    " AND (s.last_received_at < :before OR s.place > :runs) RETURNING r.*),"
-    " reasons AS (SELECT agent_id, jsonb_object_agg(reason, lost) AS lost FROM (SELECT agent_id, reason,"
-    " least(sum(lost::numeric), :most) AS lost FROM (SELECT * FROM old UNION ALL SELECT * FROM agent_run"
-    " WHERE boot_id = :folded AND agent_id IN (SELECT agent_id FROM old)) r,"
-    " jsonb_each_text(r.dropped_by_reason) AS told (reason, lost) GROUP BY agent_id, reason) sums GROUP BY agent_id)"
-    " INSERT INTO agent_run AS r SELECT o.agent_id, :folded, max(o.last_received_at),"
-    " least(sum(o.recorded), :most)::bigint, least(sum(o.received), :most)::bigint,"
-    " least(sum(o.dropped), :most)::bigint, coalesce((SELECT lost FROM reasons q"
-    " WHERE q.agent_id = o.agent_id), '{}') FROM old o GROUP BY o.agent_id"
-    " ON CONFLICT (agent_id, boot_id) DO UPDATE SET last_received_at = excluded.last_received_at,"
-    " recorded = least(r.recorded + excluded.recorded, :most), received = least(r.received + excluded.received, :most),"
-    " dropped = least(r.dropped + excluded.dropped, :most), dropped_by_reason = excluded.dropped_by_reason"
+# Plain statements, each but the first on one agent: where the tables are distributed, that is one machine.
+_LOCK_FOLDING: Final = text("SELECT pg_advisory_xact_lock(hashtext('fold_runs'))")
+_FOLDABLE: Final = text(
+    "SELECT s.agent_id, array_agg(s.boot_id) AS runs FROM (SELECT agent_id, boot_id, last_received_at, row_number()"
+    " OVER (PARTITION BY agent_id ORDER BY last_received_at DESC) AS place FROM agent_run WHERE boot_id <> :folded) s"
+    " JOIN agent_report p ON p.agent_id = s.agent_id WHERE p.boot_id <> s.boot_id"
+    " AND (s.last_received_at < :before OR s.place > :runs) GROUP BY s.agent_id LIMIT :agents"
 )
+# What is folded keeps the sums right: a run may tell of losses among the results of one before it.
+_TAKE_RUNS: Final = text(
+    "DELETE FROM agent_run WHERE agent_id = :agent_id AND boot_id = ANY(:runs)"
+    " RETURNING last_received_at, recorded, received, dropped, dropped_by_reason"
+)
+_PUT_FOLDED: Final = text(
+    "INSERT INTO agent_run (agent_id, boot_id, last_received_at, recorded, received, dropped, dropped_by_reason)"
+    " VALUES (:agent_id, :boot_id, :last_received_at, :recorded, :received, :dropped,"
+    " CAST(:dropped_by_reason AS jsonb))"
+)
+FOLDED_AT_ONCE: Final = 1_000
+"""Agents whose books are folded in one transaction; the others wait for the next."""
 KEPT_RUNS: Final = 1_000
 """Runs of one agent that are kept apart: who claims a new one with each batch must not make the others wait."""
-FOLDED: Final = "00000000-0000-0000-0000-000000000000"
+FOLDED: Final = UUID(int=0)
 """Stands for all runs that are long over."""
 
 
@@ -112,8 +114,25 @@ def count_received(connection: Connection, *, since: datetime, until: datetime) 
 
 def fold_runs(connection: Connection, *, before: datetime) -> None:
     """Add up the books of runs that brought nothing since `before`, and of too many, in one row for each agent."""
-    values = {"before": before, "folded": FOLDED, "runs": KEPT_RUNS, "most": MAX_TOTAL}
-    connection.execute(_FOLD, values)
+    connection.execute(_LOCK_FOLDING)
+    values = {"before": before, "folded": FOLDED, "runs": KEPT_RUNS, "agents": FOLDED_AT_ONCE}
+    for agent in connection.execute(_FOLDABLE, values).all():
+        taken = connection.execute(_TAKE_RUNS, {"agent_id": agent.agent_id, "runs": [*agent.runs, FOLDED]}).mappings()
+        connection.execute(_PUT_FOLDED, {"agent_id": agent.agent_id, "boot_id": FOLDED, **_added_up(taken.all())})
+
+
+def _added_up(runs: Sequence[RowMapping]) -> dict[str, object]:
+    """Return the books of all the runs as one. Totals that are nonsense stay within what can be stored."""
+    sums = {name: min(sum(run[name] for run in runs), MAX_TOTAL) for name in ("recorded", "received", "dropped")}
+    reasons = sorted({reason for run in runs for reason in run["dropped_by_reason"]})
+    dropped = {
+        reason: min(sum(run["dropped_by_reason"].get(reason, 0) for run in runs), MAX_TOTAL) for reason in reasons
+    }
+    return {
+        **sums,
+        "last_received_at": max(run["last_received_at"] for run in runs),
+        "dropped_by_reason": msgspec.json.encode(dropped).decode(),
+    }
 
 
 def _facts(row: RowMapping, lost: Mapping[int, dict[str, int]]) -> AgentFacts:

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from collector.errors import SettingsError
+from collector.store import reading_role
 from collector.store.engine import admin_transaction, check_encoding, parse_url, translated
 
 _SOURCE_TREE = Path(__file__).resolve().parents[2] / "migrations"
@@ -59,18 +60,16 @@ def upgrade(database_url: str) -> str:
         return current
     with translated():
         alembic.command.upgrade(_config(database_url), "head")
-    return _revision(database_url) or ""
+    with admin_transaction(database_url) as connection:
+        if (refused := reading_role.ensure(connection)) is not None:
+            _log.warning("%s", refused)
+        return current_revision(connection) or ""
 
 
 def downgrade(database_url: str, revision: str) -> None:
     """Take the database back to `revision` (`base`: empty)."""
     with translated():
         alembic.command.downgrade(_config(database_url), revision)
-
-
-def _revision(database_url: str) -> str | None:
-    with admin_transaction(database_url) as connection:
-        return current_revision(connection)
 
 
 def _config(database_url: str) -> Config:

@@ -4,14 +4,18 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+import sqlalchemy.exc
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from collector.store.engine import run
+from collector.errors import DatabaseUnavailable
+from collector.store.engine import run, sqlstate_of
 
 DAYS_AHEAD: Final = 3
 
 _CREATE: Final = text("SELECT create_result_partition(:day)")
+_UNFIT: Final = ("23514", "42804", "42809", "42P16", "42P17")
+"""SQLSTATEs of a table that cannot be attached: rows of other days, other columns, no table, overlapping."""
 _EXISTING: Final = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'result'::regclass")
 
 
@@ -38,8 +42,20 @@ class Partitions:
 
 
 def create_partition(connection: Connection, day: date) -> None:
-    """Create the partition of a UTC day unless it exists."""
-    connection.execute(_CREATE, {"day": day})
+    """Create the partition of a UTC day unless it exists; a table of its name that was detached is attached again.
+
+    Raise DatabaseUnavailable when such a table does not fit.
+    """
+    try:
+        connection.execute(_CREATE, {"day": day})
+    except sqlalchemy.exc.DBAPIError as exc:
+        if sqlstate_of(exc.orig) not in _UNFIT:
+            raise
+        name = f"result_{day:%Y%m%d}"
+        raise DatabaseUnavailable(
+            f"{name} cannot become the partition of {day}: {str(exc.orig).splitlines()[0]}: rename that table",
+            plain=f"the table {name} is in the way of the partition of {day}: rename it",
+        ) from exc
 
 
 def existing_days(connection: Connection) -> list[date]:

@@ -1,60 +1,75 @@
-"""The statement behind `/v1/results`: rows of `v_result`, newest first or onward from a place."""
+"""The statements behind `/v1/results`: rows of `v_result`, in the order in which they came in, back or onward."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, text
 
-_FILTERS: Final = {
-    "endpoint": "endpoint = :endpoint",
-    "agent_region": "agent_region = :agent_region",
-    "outcome": "outcome = :outcome",
-}
-_NEWEST: Final = "ORDER BY received_at DESC, batch_id DESC, seq DESC"
+FILTERS: Final = ("agent", "agent_region", "endpoint", "model", "module", "prober", "connection", "outcome")
+_BACK: Final = "ORDER BY received_at DESC, batch_id DESC, seq DESC"
 _ONWARD: Final = "ORDER BY received_at, batch_id, seq"
+_BEFORE: Final = "(received_at, batch_id, seq) < (:received_at, :batch_id, :seq)"
+_BEHIND: Final = "(received_at, batch_id, seq) > (:received_at, :batch_id, :seq)"
+# Said twice, for the place alone is no range to an index.
+_RECEIVED: Final = "received_at >= :received_since AND received_at <= :received_until"
+_STARTED: Final = "started_at >= :started_since AND started_at < :started_until"
 _GROUPS: Final = ("marks", "pings", "tokens", "server_timing")
 _COMPONENTS: Final = ("network_seconds", "model_seconds", "streaming_seconds")
 
 
+Row = Mapping[str, object]
+"""A result, by the names of `v_result`."""
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A place in the order in which results came in: just behind the result that it names."""
+    """A place in the order in which results came in: that of the result that it names."""
 
     received_at: datetime
-    batch_id: UUID = UUID(int=2**128 - 1)
-    seq: int = 2**62
+    batch_id: UUID
+    seq: int
 
 
-class Range(msgspec.Struct, frozen=True, kw_only=True):
-    """What came in behind a place and before a moment."""
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What one statement looks at: results received in a stretch of time and started in another, beside a place."""
 
-    after: Place
-    until: datetime
-
-
-def newest_results(
-    connection: Connection, filters: Mapping[str, str], *, received_since: datetime, limit: int
-) -> Sequence[RowMapping]:
-    """Return the latest results that came in since a moment, newest first."""
-    where = " AND ".join(["received_at >= :received_since", *(_FILTERS[name] for name in filters)])
-    statement = text(f"SELECT * FROM v_result WHERE {where} {_NEWEST} LIMIT :limit")  # noqa: S608  literals of this file
-    return connection.execute(statement, {**filters, "received_since": received_since, "limit": limit}).mappings().all()
+    place: Place
+    received_since: datetime
+    received_until: datetime
+    started_since: datetime
+    """Bounds the partitions that are looked at."""
+    started_until: datetime
+    limit: int
 
 
-def results_after(
-    connection: Connection, filters: Mapping[str, str], *, within: Range, limit: int
-) -> Sequence[RowMapping]:
-    """Return the results of a range, in order."""
-    behind = "received_at >= :received_at AND (received_at, batch_id, seq) > (:received_at, :batch_id, :seq)"
-    where = " AND ".join([behind, "received_at < :until", *(_FILTERS[name] for name in filters)])
-    statement = text(f"SELECT * FROM v_result WHERE {where} {_ONWARD} LIMIT :limit")  # noqa: S608  as above
-    values = {**filters, **msgspec.structs.asdict(within.after), "until": within.until, "limit": limit}
-    return connection.execute(statement, values).mappings().all()
+def results_before(connection: Connection, filters: Mapping[str, str], look: Look) -> list[Row]:
+    """Return the results before the place, newest first."""
+    return _results(connection, filters, look=look, beside=f"{_BEFORE} {{}} {_BACK}")
 
 
-def wire_fields(row: Mapping[str, object]) -> dict[str, object]:
+def results_after(connection: Connection, filters: Mapping[str, str], look: Look) -> list[Row]:
+    """Return the results behind the place, in order."""
+    return _results(connection, filters, look=look, beside=f"{_BEHIND} {{}} {_ONWARD}")
+
+
+def conditions(filters: Mapping[str, str]) -> str:
+    """Return SQL of the filters, each with an AND in front; raise KeyError for a name that is none of `FILTERS`."""
+    if unknown := set(filters) - set(FILTERS):
+        raise KeyError(unknown)
+    return "".join(f" AND {name} = :{name}" for name in filters)
+
+
+def _results(connection: Connection, filters: Mapping[str, str], *, look: Look, beside: str) -> list[Row]:
+    where = f"{_RECEIVED} AND {_STARTED} AND {beside.format(conditions(filters))}"
+    statement = text(f"SELECT * FROM v_result WHERE {where} LIMIT :limit")  # noqa: S608  literals of this file
+    moments = {name: getattr(look, name) for name in look.__struct_fields__ if name != "place"}
+    values = {**filters, **moments, **msgspec.structs.asdict(look.place)}
+    return [dict(row) for row in connection.execute(statement, values).mappings()]
+
+
+def wire_fields(row: Row) -> dict[str, object]:
     """Return a row in the wire's shape: marks, components and the like as objects, null where there are none."""
     nested: dict[str, dict[str, object]] = {group: {} for group in _GROUPS}
     flat: dict[str, object] = {}

@@ -1,39 +1,51 @@
-"""Statements behind `/v1/summary`: counts and quantiles over raw results of a window."""
+"""Statements behind `/v1/summary`: short windows over raw results, long ones over rollups.
+
+Values are of the successes that nothing spoiled, as in the rollups. A rollup knows no single results: of a long window
+the newest result and the latest failure are looked for in its last hour.
+"""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, text
 
 from collector.schema import CONNECTIONS, OUTCOMES, PROBERS
+from collector.stats.sketch import Sketch, merge, quantile
+from collector.store.rollups import Asked, Filters, Merged, Span, read_merged
 from isochrone.outcome import Outcome, Prober
 
 _OK: Final = OUTCOMES.index(Outcome.OK) + 1
+_GOOD: Final = f"r.outcome = {_OK} AND r.flags = 0"
 _RTT: Final = PROBERS.index(Prober.RTT) + 1
 _INFERENCE: Final = PROBERS.index(Prober.INFERENCE) + 1
 
 
 def _quantiles(column: str) -> str:
     """Return SQL for `[p50, p95, mean]` of the successes, NULL without one. Columns are literals of this file."""
-    inside = f"WITHIN GROUP (ORDER BY r.{column}) FILTER (WHERE r.outcome = {_OK})"
-    mean = f"avg(r.{column}) FILTER (WHERE r.outcome = {_OK})"
+    inside = f"WITHIN GROUP (ORDER BY r.{column}) FILTER (WHERE {_GOOD})"
+    mean = f"avg(r.{column}) FILTER (WHERE {_GOOD})"
     return f"percentile_cont(ARRAY[0.5, 0.95]) {inside} || {mean} AS {column}"
 
 
-_COUNTS: Final = (
-    f"count(*) AS probes, count(*) FILTER (WHERE r.outcome <> {_OK}) AS failures, max(r.started_at) AS last_result_at,"
+_LATEST: Final = (
+    "max(r.started_at) AS last_result_at,"
     f" (array_agg(r.outcome ORDER BY r.started_at DESC) FILTER (WHERE r.outcome <> {_OK}))[1] AS failure_outcome,"
     f" (array_agg(r.reason ORDER BY r.started_at DESC) FILTER (WHERE r.outcome <> {_OK}))[1] AS failure_reason,"
     f" max(r.started_at) FILTER (WHERE r.outcome <> {_OK}) AS failure_at"
+)
+_COUNTS: Final = (
+    f"count(*) AS probes, count(*) FILTER (WHERE r.outcome <> {_OK}) AS failures,"
+    f" count(*) FILTER (WHERE r.outcome = {_OK} AND r.flags <> 0) AS spoiled, {_LATEST}"
 )
 _FROM: Final = (
     "FROM result r JOIN agent_region g ON g.id = r.agent_region_id JOIN target t ON t.id = r.target_id"
     " JOIN endpoint e ON e.id = t.endpoint_id WHERE r.started_at >= :since AND r.started_at <= :until"
 )
 _MEANS: Final = ", ".join(
-    f"avg(r.{name}) FILTER (WHERE r.outcome = {_OK}) AS {name}"
+    f"avg(r.{name}) FILTER (WHERE {_GOOD}) AS {name}"
     for name in ("network_seconds", "model_seconds", "streaming_seconds")
 )
 # A probe that failed before it had a connection counts where it was planned.
@@ -47,6 +59,20 @@ _TRIPS: Final = text(
     f"SELECT g.name AS agent_region, e.name AS endpoint, {_COUNTS}, {_quantiles('rtt_seconds')}"
     f" {_FROM} AND r.prober = {_RTT} GROUP BY 1, 2 ORDER BY 1, 2"
 )
+_NEWEST: Final = text(
+    "SELECT g.name AS agent_region, e.name AS endpoint, nullif(t.model, '') AS model,"
+    f" coalesce(r.connection, t.connection) AS connection, r.prober = {_RTT} AS trips, {_LATEST}"
+    f" {_FROM} GROUP BY 1, 2, 3, 4, 5"
+)
+_QUANTILES: Final = ("rtt", "ttft", "tokens_per_second")
+_COMPONENTS: Final = ("network", "model", "streaming")
+
+
+LATEST_SPAN: Final = timedelta(hours=1)
+"""Of a long window, the part in which the newest results are looked for."""
+
+Key = tuple[str, str, str | None, str | None]
+"""Agent region, endpoint, model, connection; the last two are None for round trips."""
 
 
 class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +91,13 @@ class LastFailure(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
+class Latest(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest result of a row, and its latest failure."""
+
+    last_result_at: datetime
+    last_failure: LastFailure | None
+
+
 class Trips(msgspec.Struct, frozen=True, kw_only=True):
     """The `rtt` probes from a region to an endpoint."""
 
@@ -72,7 +105,10 @@ class Trips(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     probes: int
     failures: int
-    last_result_at: datetime
+    spoiled: int
+    """Successes that a flag keeps out of the values."""
+    last_result_at: datetime | None
+    """None: longer ago than the last hour of a long window."""
     last_failure: LastFailure | None
     rtt_seconds: Quantiles | None
 
@@ -86,7 +122,10 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
     connection: str | None
     probes: int
     failures: int
-    last_result_at: datetime
+    spoiled: int
+    """Successes that a flag keeps out of the values."""
+    last_result_at: datetime | None
+    """None: longer ago than the last hour of a long window."""
     last_failure: LastFailure | None
     rtt_seconds: Quantiles | None
     ttft_seconds: Quantiles | None
@@ -105,6 +144,91 @@ def summarise_trips(connection: Connection, *, since: datetime, until: datetime)
 def summarise_streams(connection: Connection, *, since: datetime, until: datetime) -> list[Streams]:
     """Return the `inference` probes that started in the window."""
     return [_streams(row) for row in connection.execute(_STREAMS, {"since": since, "until": until}).mappings()]
+
+
+def summarise_rollups(
+    connection: Connection, *, since: datetime, until: datetime, ahead: timedelta
+) -> tuple[list[Streams], list[Trips]]:
+    """Return the probes that started in a long window, in whole minutes around it; `until` is now.
+
+    Those that started `ahead` of it are counted, too.
+    """
+    merged = read_merged(
+        connection,
+        Span(since=since, until=until + ahead),
+        filters=Filters(),
+        asked=Asked(quantiles=_QUANTILES, means=_COMPONENTS),
+        now=until,
+    )
+    newest = _newest(connection, since=max(since, until - LATEST_SPAN), until=until + ahead)
+    streams = [_merged_streams(one, newest) for one in merged if one.prober == Prober.INFERENCE]
+    pairs = groupby((one for one in merged if one.prober == Prober.RTT), key=_pair)
+    return streams, [_merged_trips(list(ones), newest.get((*pair, None, None))) for pair, ones in pairs]
+
+
+def _newest(connection: Connection, *, since: datetime, until: datetime) -> dict[Key, Latest]:
+    """Return the newest result and the latest failure of each stream, and of the round trips of each pair."""
+    found: dict[Key, Latest] = {}
+    for row in connection.execute(_NEWEST, {"since": since, "until": until}).mappings():
+        fields = _with_failure(row)
+        one = Latest(last_result_at=fields["last_result_at"], last_failure=fields["last_failure"])
+        code = row["connection"]
+        kind = (None, None) if row["trips"] else (row["model"], None if code is None else CONNECTIONS[code - 1].value)
+        key = (row["agent_region"], row["endpoint"], *kind)
+        found[key] = one if key not in found else _later(one, found[key])
+    return found
+
+
+def _later(one: Latest, other: Latest) -> Latest:
+    failures = [latest.last_failure for latest in (one, other) if latest.last_failure is not None]
+    return Latest(
+        last_result_at=max(one.last_result_at, other.last_result_at),
+        last_failure=max(failures, key=lambda failure: failure.at, default=None),
+    )
+
+
+def _pair(one: Merged) -> tuple[str, str]:
+    return one.agent_region, one.endpoint
+
+
+def _merged_streams(one: Merged, newest: dict[Key, Latest]) -> Streams:
+    latest = newest.get((*_pair(one), one.model, one.connection))
+    means = {name: one.signals[name].mean if name in one.signals else None for name in _COMPONENTS}
+    return Streams(
+        agent_region=one.agent_region,
+        endpoint=one.endpoint,
+        model=one.model,
+        connection=one.connection,
+        probes=one.probes,
+        failures=one.failures,
+        spoiled=one.spoiled,
+        last_result_at=None if latest is None else latest.last_result_at,
+        last_failure=None if latest is None else latest.last_failure,
+        rtt_seconds=_quantiles_in(one.signals.get("rtt")),
+        ttft_seconds=_quantiles_in(one.signals.get("ttft")),
+        tokens_per_second=_quantiles_in(one.signals.get("tokens_per_second")),
+        **{f"{name}_seconds": None if mean is None else significant(mean) for name, mean in means.items()},
+    )
+
+
+def _merged_trips(ones: list[Merged], latest: Latest | None) -> Trips:
+    return Trips(
+        agent_region=ones[0].agent_region,
+        endpoint=ones[0].endpoint,
+        probes=sum(one.probes for one in ones),
+        failures=sum(one.failures for one in ones),
+        spoiled=sum(one.spoiled for one in ones),
+        last_result_at=None if latest is None else latest.last_result_at,
+        last_failure=None if latest is None else latest.last_failure,
+        rtt_seconds=_quantiles_in(merge(one.signals.get("rtt") for one in ones)),
+    )
+
+
+def _quantiles_in(sketch: Sketch | None) -> Quantiles | None:
+    if sketch is None:
+        return None
+    p50, p95 = (significant(quantile(sketch, q)) for q in (0.5, 0.95))
+    return Quantiles(p50=p50, p95=p95, mean=significant(sketch.mean))
 
 
 def _streams(row: RowMapping) -> Streams:

@@ -1,25 +1,23 @@
-"""Results per second through POST /v1/batches against raw binary COPY of the same rows into the same table.
+"""Results per second through POST /v1/batches, against raw binary COPY and against the path that most would write.
 
-Both ways in one run, in alternating rounds, and the median of each: the machine's speed drifts by a third.
-Everything is real: uvicorn on loopback in a process of its own, gzip batches of 500, a durable commit for each, an
-embedded Postgres, and clients in a third process whose bodies were made before the clock started.
+All ways in one run, in alternating rounds, and the median of each: the machine's speed drifts by a third. Everything is
+real: the collector in a process of its own with all its jobs, gzip batches, a durable commit for each answer, an
+embedded Postgres, and clients in a third process whose requests were made before the clock started.
 """
 
 import asyncio
-import gzip
-import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from random import Random
 from typing import Final
-from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -30,61 +28,113 @@ from collector.registry import Registry
 from collector.store.engine import admin_transaction
 from collector.store.registry import load_rows
 from collector.store.results import Row, copy_rows
-from isochrone.batch import MEDIA_TYPE, Batch
-from isochrone.result import Result
-from isochrone.wire import Decoded, encode_batch
-from tests.collecting import TARGETS, batch_of, inference_result, rtt_result
+from isochrone.wire import Decoded
+from tests.bench.expectation import Expectation
+from tests.bench.mix import mixed_batch
+from tests.bench.sending import send_round
+from tests.collecting import TARGETS
 from tests.postgres import running_postgres
 
 PER_BATCH: Final = 500
+SMALL_BATCH: Final = 50
 CLIENTS: Final = 8
 """Agents, each with one connection."""
 BATCHES_PER_CLIENT: Final = 25
+SMALL_BATCHES_PER_CLIENT: Final = 100
+PEER_BATCHES_PER_CLIENT: Final = 5
 ROUNDS: Final = 5
-EXPECTED_RATIO: Final = 0.2
+OF_COPY: Final = 0.25
+OF_PEER: Final = 4.0
+OF_LARGE: Final = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agent:
-    """One client of the run."""
+class Stage:
+    """A database with agents, and who serves it."""
 
-    name: str
-    token: str
+    url: str
+    tokens: Mapping[str, str]
 
 
-def run() -> dict[str, float]:
-    """Measure, print, and return results per second of both ways and their ratio."""
+@dataclass(kw_only=True)
+class Rates:
+    """Results per second, one of each round."""
+
+    large: list[float] = field(default_factory=list)
+    small: list[float] = field(default_factory=list)
+    copy: list[float] = field(default_factory=list)
+    peer: list[float] = field(default_factory=list)
+
+
+def run() -> list[Expectation]:
+    """Measure, print the rounds, and return what is held against what."""
+    rates = Rates()
     with running_postgres() as server:
-        url = server.new_database()
-        admin.migrate(url)
-        admin.apply_targets(url, TARGETS)
-        names = [f"bench-{n}" for n in range(CLIENTS)]
-        agents = [Agent(name=name, token=admin.add_agent(url, name=name, region="eu-central")) for name in names]
-        http, raw = _alternate(url, agents)
-    report = {
-        "http_results_per_second": statistics.median(http),
-        "copy_results_per_second": statistics.median(raw),
-    }
-    report["ratio"] = report["http_results_per_second"] / report["copy_results_per_second"]
-    print(f"POST /v1/batches  {report['http_results_per_second']:>9,.0f} results/s  rounds {_list(http)}")
-    print(f"binary COPY       {report['copy_results_per_second']:>9,.0f} results/s  rounds {_list(raw)}")
-    print(f"ratio             {report['ratio']:>9.2f}  expected at least {EXPECTED_RATIO}")
-    return report
+        stage = new_stage(server.new_database())
+        with collecting(stage.url) as address, _peer(stage.url) as peer:
+            for number in range(ROUNDS + 1):
+                found = _round(stage, address, peer)
+                if number > 0:  # the first warms caches and makes partitions
+                    for name, rate in found.items():
+                        getattr(rates, name).append(rate)
+    for name in ("large", "small", "copy", "peer"):
+        print(f"{name:6} rounds {' '.join(f'{rate:,.0f}' for rate in getattr(rates, name))}")
+    return _expectations({name: statistics.median(getattr(rates, name)) for name in ("large", "small", "copy", "peer")})
 
 
-def _alternate(url: str, agents: Sequence[Agent]) -> tuple[list[float], list[float]]:
+def _expectations(median: Mapping[str, float]) -> list[Expectation]:
+    through = "results through POST /v1/batches, {} in a gzip batch"
+    large = {"bench": "ingest", "what": through.format(PER_BATCH), "measured": median["large"], "unit": "/s"}
+    small = {"bench": "ingest", "what": through.format(SMALL_BATCH), "measured": median["small"], "unit": "/s"}
+    return [
+        Expectation(**large, against="raw binary COPY", reference=median["copy"], at_least=OF_COPY),
+        Expectation(**large, against="pydantic + SQLAlchemy", reference=median["peer"], at_least=OF_PEER),
+        Expectation(**small, against=f"{PER_BATCH} in a batch", reference=median["large"], at_least=OF_LARGE),
+    ]
+
+
+def _round(stage: Stage, address: str, peer: str) -> dict[str, float]:
+    found = {}
+    for name, where, batches, per_batch in (
+        ("large", address, BATCHES_PER_CLIENT, PER_BATCH),
+        ("small", address, SMALL_BATCHES_PER_CLIENT, SMALL_BATCH),
+        ("peer", peer, PEER_BATCHES_PER_CLIENT, PER_BATCH),
+    ):
+        checkpoint(stage.url)
+        found[name] = send_round(where, stage.tokens, batches=batches, per_batch=per_batch)
+    found["copy"] = asyncio.run(_copy_round(stage.url))
+    return found
+
+
+def new_stage(url: str) -> Stage:
+    """Return a migrated database with targets and agents."""
+    admin.migrate(url)
+    admin.apply_targets(url, TARGETS)
+    names = [f"bench-{n}" for n in range(CLIENTS)]
+    return Stage(url=url, tokens={name: admin.add_agent(url, name=name, region="eu-central") for name in names})
+
+
+@contextmanager
+def collecting(url: str) -> Iterator[str]:
+    """Give the address of a collector that takes batches as fast as they come."""
     address, stop = _start_collector(url, ISOCHRONE_BATCHES_PER_SECOND="10000")
-    http: list[float] = []
-    raw: list[float] = []
     try:
-        for number in range(ROUNDS + 1):
-            rates = _http_round(url, address, agents), asyncio.run(_copy_round(url))
-            if number > 0:  # the first warms caches and makes partitions
-                http.append(rates[0])
-                raw.append(rates[1])
+        yield address
     finally:
         stop()
-    return http, raw
+
+
+@contextmanager
+def _peer(url: str) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "tests.bench.peer", url, str(port)])
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/openapi.json")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def _start_collector(url: str, **more: str) -> tuple[str, Callable[[], None]]:
@@ -103,43 +153,25 @@ def _start_collector(url: str, **more: str) -> tuple[str, Callable[[], None]]:
     for line in stderr:
         if line.startswith("listening on "):
             address = line.removeprefix("listening on ").strip()
-            _wait_ready(address)
+            _wait_for(f"{address}/readyz")
             return address, stop
     raise RuntimeError("the collector did not start")
 
 
-def _wait_ready(address: str) -> None:
+def _wait_for(url: str) -> None:
     for _ in range(300):
         try:
-            if httpx.get(f"{address}/readyz", trust_env=False).is_success:
+            if httpx.get(url, trust_env=False).is_success:
                 return
         except httpx.HTTPError:
             pass
         time.sleep(0.1)
-    raise RuntimeError("the collector did not become ready")
-
-
-def _http_round(url: str, address: str, agents: Sequence[Agent]) -> float:
-    with TemporaryDirectory(prefix="isochrone-bench-") as folder:
-        for agent in agents:
-            for number in range(BATCHES_PER_CLIENT):
-                body = gzip.compress(encode_batch(_batch()), 6)
-                (Path(folder) / f"{agent.name}.{number}").write_bytes(body)
-        _checkpoint(url)
-        tokens = json.dumps({agent.name: agent.token for agent in agents})
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.bench.ingest", folder, address],
-            input=tokens,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    return CLIENTS * BATCHES_PER_CLIENT * PER_BATCH / float(done.stdout)
+    raise RuntimeError(f"{url} does not answer")
 
 
 async def _copy_round(url: str) -> float:
-    rows = _rows(url)
-    _checkpoint(url)
+    rows = rows_of(url, PER_BATCH)
+    checkpoint(url)
     async with await psycopg.AsyncConnection.connect(url) as connection:
         begin = time.perf_counter()
         for _ in range(CLIENTS * BATCHES_PER_CLIENT):
@@ -149,61 +181,23 @@ async def _copy_round(url: str) -> float:
         return CLIENTS * BATCHES_PER_CLIENT * PER_BATCH / (time.perf_counter() - begin)
 
 
-def _checkpoint(url: str) -> None:
+def checkpoint(url: str) -> None:
     """Let no round pay for the one before."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CHECKPOINT")
 
 
-def _rows(url: str) -> Sequence[Row]:
+def rows_of(url: str, count: int) -> Sequence[Row]:
+    """Return rows of the first agent, made ready as the collector does."""
     with admin_transaction(url) as connection:
         registry = Registry(load_rows(connection))
     agent = registry.rows.agents[0]
-    sender = Sender(agent=agent, targets=registry.known_targets(agent.id))
-    decoded = Decoded(batch=_batch())
+    sender = Sender(agent=agent, run_id=1, targets=registry.known_targets(agent.id))
+    decoded = Decoded(batch=mixed_batch(count, Random(count)))  # noqa: S311  no secret
     now = datetime.now(UTC)
     return plan_batch(decoded, sender, moments=Moments(came_at=now, received_at=now), late_seconds=300).rows
 
 
-def _batch() -> Batch:
-    """Return a batch as a busy agent sends it: three in four are inference probes."""
-    results: list[Result] = [
-        rtt_result(n) if n % 4 == 0 else inference_result(n, ttft_seconds=0.3 + n / 10_000) for n in range(PER_BATCH)
-    ]
-    return batch_of(results, batch_id=uuid4(), boot_id=UUID(int=uuid4().int))
-
-
-def _list(rates: Sequence[float]) -> str:
-    return " ".join(f"{rate:,.0f}" for rate in rates)
-
-
-def _bodies(folder: Path) -> dict[str, list[bytes]]:
-    """Return the bodies of each agent."""
-    bodies: dict[str, list[bytes]] = {}
-    for path in sorted(folder.iterdir()):
-        bodies.setdefault(path.stem, []).append(path.read_bytes())
-    return bodies
-
-
-async def _send_all(bodies: dict[str, list[bytes]], address: str, *, tokens: dict[str, str]) -> float:
-    """Send every agent's bodies, one connection each, all at once; return the seconds it took."""
-    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=60) as client:
-        begin = time.perf_counter()
-        await asyncio.gather(*(_send(client, tokens[name], bodies[name]) for name in tokens))
-        return time.perf_counter() - begin
-
-
-async def _send(client: httpx.AsyncClient, token: str, bodies: Sequence[bytes]) -> None:
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": MEDIA_TYPE, "Content-Encoding": "gzip"}
-    for body in bodies:
-        answer = await client.post("/v1/batches", content=body, headers=headers)
-        answer.raise_for_status()
-        if answer.json()["accepted"] != PER_BATCH:
-            raise RuntimeError(f"not all were taken: {answer.text[:200]}")
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        run()
-    else:
-        print(asyncio.run(_send_all(_bodies(Path(sys.argv[1])), sys.argv[2], tokens=json.load(sys.stdin))))
+    for expectation in run():
+        print(expectation.fields())

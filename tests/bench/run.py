@@ -17,21 +17,24 @@ from tests.bench.expectation import Expectation
 
 
 def measure_ingest() -> list[Expectation]:
-    """Return results per second through the collector, beside raw COPY."""
+    """Return results per second through the collector, beside raw COPY and the path that most would write."""
     from tests.bench import ingest  # noqa: PLC0415  needs the collector's libraries, which the other benches do not
 
-    found = ingest.run()
-    return [
-        Expectation(
-            bench="ingest",
-            what="results through POST /v1/batches, 500 in a gzip batch",
-            measured=found["http_results_per_second"],
-            unit="/s",
-            against="raw binary COPY",
-            reference=found["copy_results_per_second"],
-            at_least=ingest.EXPECTED_RATIO,
-        )
-    ]
+    return ingest.run()
+
+
+def measure_footprint() -> list[Expectation]:
+    """Return the bytes that a result takes, and the collector's memory, beside their limits."""
+    from tests.bench import footprint  # noqa: PLC0415  as above
+
+    return footprint.run()
+
+
+def measure_growth() -> list[Expectation]:
+    """Return results per second into a database that has many, beside an empty one."""
+    from tests.bench import growth  # noqa: PLC0415  as above
+
+    return growth.run()
 
 
 def measure_agent() -> list[Expectation]:
@@ -48,10 +51,20 @@ def measure_recording() -> list[Expectation]:
     return recording.run()
 
 
+def measure_reading() -> list[Expectation]:
+    """Return how long readers wait, beside the limits and percentile_cont over raw rows."""
+    from tests.bench import reading  # noqa: PLC0415  as above
+
+    return reading.run()
+
+
 BENCHES: Final[Mapping[str, Callable[[], list[Expectation]]]] = {
     "ingest": measure_ingest,
+    "footprint": measure_footprint,
+    "growth": measure_growth,
     "agent_memory": measure_agent,
     "recording": measure_recording,
+    "reading": measure_reading,
 }
 COLUMNS: Final = ("what", "measured", "peer or limit", "ratio", "verdict")
 

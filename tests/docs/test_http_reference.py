@@ -7,16 +7,32 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from collector.api import enrolment
+from collector.api import asking, enrolment, exports
 from collector.api.context import ROTATE_HEADER
 from collector.api.problems import PROBLEMS
-from collector.api.summary import SummaryRow
+from collector.api.series import (
+    LONGEST_BASELINE_SECONDS,
+    LONGEST_SECONDS,
+    MAX_POINTS,
+    MAX_VALUES,
+    PLENTY,
+    STEPS,
+    By,
+    Series,
+    SeriesAnswer,
+    Signal,
+    Statistic,
+)
+from collector.api.summary import Summary, SummaryRow
 from collector.app import create_app
 from collector.config import Settings
+from collector.export import FORMATS
+from collector.export.parquet import GROUP_ROWS
 from collector.fleet import AgentState, AgentWarning, FleetRow
 from collector.identity import Enrolled, Enrolment
 from collector.ingest import RejectReason
 from isochrone.batch import MAX_BODY_BYTES, MAX_INFLATED_BYTES, MAX_RESULTS, MEDIA_TYPE, Ack
+from isochrone.durations import format_duration
 from tests.collecting import batch_of, inference_result, running_collector
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http.md"
@@ -76,6 +92,11 @@ def asked(route: Route) -> str:
     return next((who for name, who in ASKED.items() if name in names), "anybody")
 
 
+def parameter_names(route: Route) -> set[str]:
+    assert isinstance(route, APIRoute)
+    return asking.parameters(route.dependant)  # codespell:ignore dependant
+
+
 def test_the_routes_stand_in_the_reference_and_no_other() -> None:
     assert sorted(cells[0].strip("`") for cells in table("Routes")) == sorted(app_routes())
 
@@ -98,6 +119,29 @@ def test_every_status_of_a_route_but_success_is_a_problem() -> None:
 
 def test_the_fields_of_a_summary_row_stand_in_the_reference_and_no_other() -> None:
     assert sorted(words("GET /v1/summary")) == sorted(SummaryRow.__struct_fields__)
+    assert all(f'"{name}"' in section("GET /v1/summary") for name in Summary.__struct_fields__)
+
+
+def test_the_signals_statistics_and_fields_of_series_stand_in_the_reference_and_no_other() -> None:
+    said = section("GET /v1/series")
+    fields = {*SeriesAnswer.__struct_fields__, *Series.__struct_fields__}
+    parameters = parameter_names(app_routes()["GET /v1/series"])
+    assert set(words("GET /v1/series")) == set(SeriesAnswer.__struct_fields__) | parameters
+    assert all(f"`{word}`" in said for word in (*Signal, *Statistic, *By, *fields, *map(format_duration, STEPS)))
+    assert f"at most {MAX_POINTS:,} points" in said
+    assert f"more than {MAX_VALUES:,} steps" in said
+    assert f"at most {PLENTY} points" in said
+    longest = (LONGEST_SECONDS / 86_400, LONGEST_BASELINE_SECONDS / 86_400)
+    assert "at most {:g} days apart, {:g} by hour of day".format(*longest) in said
+
+
+def test_the_bounds_of_exports_stand_in_the_reference() -> None:
+    said = section("GET /v1/export")
+    assert set(words("GET /v1/export")) == parameter_names(app_routes()["GET /v1/export"])
+    assert all(f"`{name}`" in said for name in FORMATS)
+    assert f"pieces of {exports.PIECE_ROWS:,} rows" in said
+    assert f"some {GROUP_ROWS:,} rows" in said
+    assert f"nothing for {exports.TAKE_SECONDS:g} s" in said
 
 
 def test_the_fields_of_an_agent_its_states_and_warnings_stand_in_the_reference_and_no_other() -> None:
@@ -135,11 +179,10 @@ def test_the_parameters_of_the_queries_stand_in_the_reference() -> None:
         ("GET /v1/results", "GET /v1/results"),
         ("GET /v1/summary", "GET /v1/summary"),
         ("GET /v1/agents", "GET /v1/agents"),
+        ("GET /v1/series", "GET /v1/series"),
+        ("GET /v1/export", "GET /v1/export"),
     ):
-        route = routes[call]
-        assert isinstance(route, APIRoute)
-        for parameter in route.dependant.query_params:  # codespell:ignore dependant
-            assert f"`{parameter.name}`" in section(heading)
+        assert all(f"`{name}`" in section(heading) for name in parameter_names(routes[call]))
 
 
 @pytest.mark.anyio
@@ -147,6 +190,5 @@ async def test_the_fields_of_a_result_stand_in_the_reference_and_no_other(databa
     async with running_collector(database_url) as collector:
         await collector.send(batch_of([inference_result()]))
         (result,) = (await collector.client.get("/v1/results")).json()["results"]
-    queries = {"limit", "after"}
-    said = set(words("GET /v1/results")) - queries
-    assert said == set(result)
+    queries = parameter_names(app_routes()["GET /v1/results"])
+    assert set(words("GET /v1/results")) == set(result) | queries

@@ -64,7 +64,7 @@ async def test_f29_a_database_at_its_bound_stops_batches_and_nothing_else(
     bounds = Settings(database_url=database_url, batches_per_second=QUICK, max_db_bytes=1_000_000)
     async with running_collector(database_url, settings=bounds) as collector:
         async with asyncio.timeout(20):
-            while not collector.context.database_full:  # noqa: ASYNC110  a job sets it
+            while not collector.context.health.full:  # noqa: ASYNC110  a job sets it
                 await asyncio.sleep(0.02)
         answer = await collector.send(batch_of([inference_result(0)]))
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:isochrone:problem:full")
@@ -72,7 +72,7 @@ async def test_f29_a_database_at_its_bound_stops_batches_and_nothing_else(
         assert (await collector.fetch("/v1/agent/config")).status_code == 200
         assert "\nisochrone_db_max_bytes 1000000\n" in (await collector.fetch("/metrics")).text
         assert "ISOCHRONE_MAX_DB_BYTES" in caplog.text
-        collector.context.database_full = False
+        collector.context.health.full = False
         assert (await collector.send(batch_of([inference_result(0)]))).json()["accepted"] == 1
 
 

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from collector import admin, rollout
-from collector.app import _watch_canary, _write_reports
 from collector.errors import SettingsError
 from collector.rollout import Applied, Rollout
 from collector.store.engine import admin_transaction
 from collector.store.targets import try_canary_lock
+from collector.work import watch_canary, write_reports
 from isochrone.config import STATE_HEADER, ConfigState, Targets, encode_state
 from tests.collecting import AGENT, Collector, batch_of, rtt_result, running_collector
 from tests.faults.test_config_shrink import sites
@@ -45,9 +45,9 @@ class Fleet:
 
     async def judge(self) -> None:
         """Let the collector write down what it heard, and look at the canary."""
-        await _write_reports(self.collector.context)
+        await write_reports(self.collector.context)
         await self.collector.context.registry.newer_than(0)
-        await _watch_canary(self.collector.context)
+        await watch_canary(self.collector.context)
 
 
 @asynccontextmanager
@@ -129,7 +129,7 @@ async def test_f64_one_collector_at_a_time_judges(database_url: str) -> None:
         await all_of_it.collector.context.registry.newer_than(0)
         await all_of_it.poll("a-0", ConfigState(running=1, received=2, failed=2, reason="bad"))
         await all_of_it.poll("a-0", ConfigState(running=1, received=2, failed=2, reason="bad"))
-        await _write_reports(all_of_it.collector.context)
+        await write_reports(all_of_it.collector.context)
         with admin_transaction(database_url) as other, admin_transaction(database_url) as this:
             assert try_canary_lock(other)
             assert rollout.halt_if_harmful(this, datetime.now(UTC)) is None
@@ -195,7 +195,7 @@ async def test_f64_a_halt_does_not_undo_a_file_that_is_applied_meanwhile(databas
             state = encode_state(ConfigState(running=1, received=2, failed=2, reason="bad"))
             headers = {"Authorization": f"Bearer {token}", STATE_HEADER: state}
             await all_of_it.collector.client.get("/v1/agent/config", headers=headers)
-        await _write_reports(all_of_it.collector.context)
+        await write_reports(all_of_it.collector.context)
 
         def halt() -> str | None:
             with admin_transaction(database_url) as connection:

@@ -7,7 +7,7 @@ import pytest
 from agent.push import ConfigCache, ConfigPoller
 from agent.transport import CollectorClient
 from collector import admin
-from collector.app import _write_reports
+from collector.work import write_reports
 from isochrone.config import AgentConfig
 from isochrone.outcome import Outcome
 from tests.collecting import AGENT, Collector, running_collector
@@ -47,7 +47,7 @@ async def test_f63_a_real_collector_answers_304_without_a_body_to_the_running_an
         await counted.client.close()
         assert counted.answers == [(200, True), (304, False), (304, False), (200, True), (304, False), (304, False)]
         assert applied == [1, 1], "at first, and when it went back"
-        await _write_reports(collector.context)
+        await write_reports(collector.context)
         shown = admin.show_targets(database_url, None)
     assert shown is not None
     assert [(one.running, one.received, one.failed) for one in shown.history] == [(0, 1, 1), (1, 0, 0)]

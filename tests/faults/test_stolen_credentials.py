@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from collector import admin, identity
-from collector.app import _write_clones
 from collector.fleet import View
+from collector.work import write_clones
 from isochrone.wire import encode_batch
 from tests.collecting import AGENT, Collector, batch_of, boottime, inference_result, running_collector
 from tests.joining import another, one, status_with
@@ -40,12 +40,12 @@ async def test_f68_two_hosts_with_one_credential_are_told_and_their_results_are_
         assert await duplicate(collector) == "0"
         await deliver(collector, FIRST, 1, age=360)
         assert await duplicate(collector) == "1"
-        await _write_clones(collector.context)
+        await write_clones(collector.context)
         (entry,) = clones_listed(database_url)
         assert entry is not None
         assert len(collector.rows()) == 3
     async with running_collector(database_url) as later:
-        await _write_clones(later.context)
+        await write_clones(later.context)
         assert await duplicate(later) == "1", "it outlives the process"
 
 

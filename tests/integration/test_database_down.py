@@ -8,7 +8,7 @@ import httpx
 import psycopg
 import pytest
 
-from collector import admin
+from collector import admin, work
 from collector.app import create_app
 from collector.config import Settings
 from collector.store import engine, migration
@@ -72,6 +72,28 @@ async def test_a_database_without_the_schema_is_not_ready_until_it_is_migrated(d
         assert (await collector.fetch("/readyz")).json()["status"] == "ready"
 
 
+async def test_a_release_older_than_the_schema_works_on_and_says_so(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The newer release has migrated: columns that may be empty, tables and views of its own."""
+    async with running_collector(database_url) as collector:
+        assert (await collector.send(batch_of([inference_result(0)]))).status_code == 200
+        await asyncio.to_thread(_migrate_beyond, database_url)
+        assert (await collector.send(batch_of([inference_result(1)]))).json()["accepted"] == 1
+        answer = await collector.fetch("/readyz")
+        assert (answer.status_code, answer.json()["schema"]) == (200, "20991231_newer")
+        (warning,) = answer.json()["warnings"]
+        assert "newer than this release" in warning
+        await work.make_partitions(collector.context)
+    async with running_collector(database_url, targets=None) as later:
+        assert (await later.send(batch_of([inference_result(2)]))).json()["accepted"] == 1
+        assert len(later.rows()) == 3
+        assert admin.migrate(database_url) == "20991231_newer", "an older release takes nothing back"
+        async with asyncio.timeout(30):
+            while "newer than this release, which knows" not in caplog.text:  # noqa: ASYNC110  a job tells it
+                await asyncio.sleep(0.02)
+
+
 async def test_a_database_that_cannot_hold_every_character_is_not_ready(latin_url: str) -> None:
     async with (
         serving(create_app(Settings(database_url=latin_url))) as address,
@@ -114,6 +136,13 @@ async def test_a_database_that_is_frozen_is_not_waited_for_without_end(
         monkeypatch.undo()
         assert answer.status_code == 503
         assert (await collector.send(batch_of([inference_result(2)]))).status_code == 200
+
+
+def _migrate_beyond(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("ALTER TABLE result ADD COLUMN newer real")
+        connection.execute("ALTER TABLE batch ADD COLUMN newer text DEFAULT 'x' NOT NULL")
+        connection.execute("UPDATE alembic_version SET version_num = '20991231_newer'")
 
 
 def _end_connections(database_url: str) -> None:

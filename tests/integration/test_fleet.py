@@ -11,8 +11,11 @@ import pytest
 
 from agent.transport import CollectorClient
 from collector import admin
-from collector.app import _fold_runs, _show_fleet
+from collector.config import DEFAULT_KEEP_RUNS
+from collector.health import Standing
+from collector.store import engine
 from collector.store import fleet as store_fleet
+from collector.work import show_fleet
 from isochrone.batch import AgentStatus, Batch, ClockReading, DropReason
 from tests.collecting import AGENT, Collector, batch_of, boottime, inference_result, rtt_result, running_collector
 from tests.delivery import spool_in
@@ -42,8 +45,19 @@ async def row(collector: Collector, *, window: str = "1h") -> dict[str, Any]:
 
 
 def pass_time(collector: Collector, seconds: float) -> None:
+    """Let time pass for the collector, and for its database: they are not found to be apart."""
     now = collector.context.utc_now
     collector.context.utc_now = lambda: now() + timedelta(seconds=seconds)
+    collector.context.check_ready = ready
+
+
+async def ready() -> Standing:
+    return Standing(schema="any")
+
+
+async def fold_books(collector: Collector) -> None:
+    before = collector.context.utc_now() - DEFAULT_KEEP_RUNS
+    await engine.run(collector.context.engine, store_fleet.fold_runs, before=before)
 
 
 async def unexplained(collector: Collector) -> object:
@@ -131,7 +145,7 @@ async def test_a_number_that_never_came_is_an_unexplained_loss(database_url: str
         assert await unexplained(collector) == 2
         pass_time(collector, LATE_SECONDS + 1)
         await collector.send(batch([], told(recorded_results=5)))
-        await _show_fleet(collector.context)
+        await show_fleet(collector.context)
         metrics = (await collector.client.get("/metrics")).text
         assert (await row(collector))["warnings"] == ["lost"]
     assert f'isochrone_agent_unexplained_lost_results{{agent="{AGENT}",agent_region="eu-central"}} 2\n' in metrics
@@ -208,7 +222,7 @@ async def test_totals_beyond_reason_break_no_books_but_the_agents_own(database_u
         assert (await row(collector))["state"] == "ok"
         pass_time(collector, 40 * 86_400)
         for _ in range(3):
-            await _fold_runs(collector.context)
+            await fold_books(collector)
         assert (await row(collector))["lost_results"] == {reason.value: 2**53 for reason in DropReason}
         assert (await collector.send(batch([1], told(UUID(int=9))))).status_code == 200
 
@@ -221,7 +235,7 @@ async def test_an_agent_that_claims_a_new_run_with_each_batch_does_not_fill_the_
         for number in range(1, 9):
             run = UUID(int=number)
             await collector.send(batch([0, 2], told(run, recorded_results=3), run=run))
-        await _fold_runs(collector.context)
+        await fold_books(collector)
         books = collector.rows("SELECT boot_id, recorded, received FROM agent_run ORDER BY boot_id")
         assert await unexplained(collector) == 8
     assert books == [(UUID(int=0), 15, 10), *((UUID(int=number), 3, 2) for number in (6, 7, 8))]
@@ -234,7 +248,7 @@ async def test_runs_long_over_are_added_up_and_the_books_stay_as_they_were(datab
             lost = {DropReason.FULL: number, DropReason.AGE: 1}
             await collector.send(batch([0, 1], told(run, recorded_results=5, dropped_results=lost), run=run))
             pass_time(collector, 40 * 86_400)
-            await _fold_runs(collector.context)
+            await fold_books(collector)
         last = await row(collector)
         runs = collector.rows("SELECT boot_id, recorded, received, dropped FROM agent_run ORDER BY boot_id")
     assert runs == [(UUID(int=0), 10, 4, 3), (UUID(int=12), 5, 2, 3)], "but for the run that reported last"
@@ -326,7 +340,7 @@ async def test_a_segment_that_somebody_removed_is_an_unexplained_loss(database_u
 async def test_a_report_to_one_collector_is_seen_by_the_metrics_of_another(database_url: str) -> None:
     async with running_collector(database_url) as here, running_collector(database_url) as there:
         await here.send(batch([0], told(recorded_results=1)))
-        await _show_fleet(there.context)
+        await show_fleet(there.context)
         metrics = (await there.client.get("/metrics")).text
         ((reported,),) = here.rows("SELECT extract(epoch FROM received_at)::float8 FROM agent_report")
     (said,) = [line for line in metrics.splitlines() if line.startswith("isochrone_agent_last_report_timestamp")]

@@ -17,7 +17,7 @@ LONG_AGO = "2000-01-01T00:00:00Z"
 
 async def test_a_follower_gets_what_was_committed_behind_later_ones(database_url: str) -> None:
     async with running_collector(database_url) as collector:
-        held = [batch_of([inference_result(seq)]) for seq in range(3)]
+        held = [batch_of([inference_result(seq)]) for seq in range(1)]  # one lane waits, the other goes on
         with psycopg.connect(database_url) as other:
             for batch in held:  # so that each waits for the end of this transaction
                 other.execute(
@@ -35,7 +35,7 @@ async def test_a_follower_gets_what_was_committed_behind_later_ones(database_url
         settle(collector)
         for place in (followed["next_after"], listed["next_after"]):
             rest = (await collector.client.get("/v1/results", params={"after": place})).json()
-            assert sorted(row["seq"] for row in rest["results"]) == [0, 1, 2, 10, 11, 12, 13]
+            assert sorted(row["seq"] for row in rest["results"]) == [0, 10, 11, 12, 13]
 
 
 async def test_several_followers_get_every_result_of_several_senders(

@@ -33,7 +33,9 @@ async def test_readers_that_wait_for_the_database_stop_neither_batches_nor_readi
     async with running_collector(database_url) as collector:
         await collector.context.registry.get()
         with summaries_held(database_url):
-            asked = {asyncio.create_task(collector.client.get("/v1/summary")) for _ in range(24)}
+            # Of windows of their own: those of one window share an answer.
+            paths = [f"/v1/summary?window={minutes}m" for minutes in range(20, 44)]
+            asked = {asyncio.create_task(collector.client.get(path)) for path in paths}
             refused = await _first(asked, 24 - readers.MAX_READS_AT_ONCE)
             sent = await collector.send(batch_of([inference_result(0)]))
             ready = await collector.client.get("/readyz")
@@ -44,24 +46,44 @@ async def test_readers_that_wait_for_the_database_stop_neither_batches_nor_readi
     assert (sent.status_code, ready.status_code, again.status_code) == (200, 200, 200)
 
 
-@pytest.mark.parametrize("path", ["/v1/summary", "/v1/results", "/v1/results?after=2026-01-01T00:00:00Z", "/v1/agents"])
+READINGS = (
+    "/v1/summary",
+    "/v1/summary?window=5m",
+    "/v1/series?signal=ttft",
+    "/v1/results",
+    "/v1/results?after=2026-01-01T00:00:00Z",
+    "/v1/export?format=csv",
+    "/v1/agents",
+)
+
+
 async def test_every_reading_of_the_database_waits_for_its_turn(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, path: str
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "WAIT_SECONDS", 0.05)
     async with running_collector(database_url) as collector:
-        assert (await collector.client.get(path)).status_code == 200
+        for path in READINGS:
+            assert (await collector.client.get(path)).status_code == 200
         monkeypatch.setattr(collector.context.readers, "_turns", asyncio.Semaphore(0))
-        assert (await collector.client.get(path)).status_code == 503
+        for path in READINGS:
+            assert (await collector.client.get(path)).status_code == 503, path
         assert (await collector.send(batch_of([inference_result(0)]))).status_code == 200
+
+
+async def test_who_asks_for_one_summary_at_once_shares_the_answer(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(0)]))
+        asked = [collector.client.get("/v1/summary", params={"window": "5m"}) for _ in range(24)]
+        answers = await asyncio.gather(*asked)
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
 
 
 async def test_what_the_database_gives_up_on_is_the_readers_to_narrow(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = "statement_timeout=10000"
-    assert patient in engine.SESSION_OPTIONS
-    monkeypatch.setattr(engine, "SESSION_OPTIONS", engine.SESSION_OPTIONS.replace(patient, "statement_timeout=300"))
+    assert "statement_timeout" in engine.SESSION_SETTINGS
+    monkeypatch.setitem(engine.SESSION_SETTINGS, "statement_timeout", "300")
     async with running_collector(database_url) as collector:
         await collector.context.registry.get()
         with summaries_held(database_url):

@@ -314,9 +314,9 @@ async def test_requests_that_are_refused_are_counted_by_their_problem(collector:
         return float(text.split(f'isochrone_refused_requests_total{{reason="{reason}"}} ')[1].split("\n")[0])
 
     assert [await count(reason) for reason in PROBLEMS] == [0] * len(PROBLEMS)
-    collector.context.database_full = True
+    collector.context.health.full = True
     await collector.send(batch_of([]))
-    collector.context.database_full = False
+    collector.context.health.full = False
     await collector.post(b"{}", {"Content-Type": "text/plain"})
     await collector.post(b"{}", token="nobody")
     await collector.client.get("/nowhere")

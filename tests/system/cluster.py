@@ -23,6 +23,7 @@ from collector.up.data import open_data, write_secret
 from collector.up.demo import Simulated
 from isochrone.config import Duration, Endpoint, InferenceOptions, Module, Provider, RttOptions, Targets
 from isochrone.outcome import Prober, RttMethod
+from tests import front
 from tests.oracle import Key, Ledger, Printed, Window, read_printed
 from tests.system import mutants
 from tests.system.cable import LOOPBACK, Cable
@@ -156,19 +157,24 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running_cluster(data: Path, *, planted: str | None = None, collectors: int = 1) -> AsyncIterator[Cluster]:
+async def running_cluster(
+    data: Path, *, planted: str | None = None, collectors: int = 1, fronted: bool = False
+) -> AsyncIterator[Cluster]:
     """Give a cluster under load: four endpoints, each with a round trip and a stream every second.
 
-    `planted` is the bug that one of its programs has, of `mutants.MUTANTS`.
+    `planted` is the bug that one of its programs has, of `mutants.MUTANTS`. `fronted`: the agent reaches the collectors
+    through HAProxy, and they reach Postgres through PgBouncer.
     """
     with open_data(data), (data / LINES).open("ab") as lines:
         (data / DATABASE).mkdir(exist_ok=True)
         server = await asyncio.to_thread(embedded.prepare, data / DATABASE / "postgres")
         doors = [ask.reserve(Listen(LOOPBACK, 0)) for _ in range(collectors)]
-        cluster = Cluster(data=data, server=server, cable=Cable(*doors), planted=planted)
+        balancer = ask.reserve(Listen(LOOPBACK, 0)) if fronted else None
+        cable = Cable(*doors) if balancer is None else Cable(balancer)
+        cluster = Cluster(data=data, server=server, cable=cable, planted=planted)
         await cluster.cable.open()
         try:
-            await _start(cluster, doors, results_to=lines.fileno())
+            await _start(cluster, doors, balancer=balancer, results_to=lines.fileno())
             yield cluster
         finally:
             await cluster.stop()
@@ -176,23 +182,33 @@ async def running_cluster(data: Path, *, planted: str | None = None, collectors:
             server.forget()
 
 
-async def _start(cluster: Cluster, doors: list[Listen], *, results_to: int) -> None:
+async def _start(cluster: Cluster, doors: list[Listen], *, balancer: Listen | None, results_to: int) -> None:
     data, logs = cluster.data, cluster.data / "log"
     port = ask.reserve(Listen(LOOPBACK, 0)).port
     await cluster.start(programs.postgres(cluster.server, logs))
-    url = cluster.server.url
+    url = cluster.server.url if balancer is None else await _start_pooler(cluster)
     await asyncio.to_thread(admin.migrate, url)
     await asyncio.to_thread(admin.apply_targets, url, load_targets(port))
     token = await asyncio.to_thread(partial(admin.add_agent, url, name="tester", region="here"))
     write_secret(data / "agent.credential", token)
-    for number, door in enumerate(doors, start=1):
-        program = programs.collector(url, door, logs)
-        name = "collector" if number == 1 else f"collector-{number}"
-        await cluster.start(replace(program, name=name, log=logs / f"{name}.log"))
+    names = ["collector" if number == 1 else f"collector-{number}" for number in range(1, len(doors) + 1)]
+    collectors = [programs.collector(url, door, logs) for door in doors]
+    both = zip(names, collectors, strict=True)
+    await asyncio.gather(*(cluster.start(replace(one, name=name, log=logs / f"{name}.log")) for name, one in both))
+    if balancer is not None:
+        await cluster.start(front.haproxy(logs, balancer, doors))
     await cluster.start(programs.simulator(FAST, port, logs))
     await asyncio.to_thread(_keep_as_good, f"http://{doors[0]}", token, data / "agent" / "config.json")
     settings = programs.agent_settings(f"http://{cluster.cable.listen}", data)
     await cluster.start(programs.agent(settings, logs, results_to=results_to))
+
+
+async def _start_pooler(cluster: Cluster) -> str:
+    """Start PgBouncer and return the URL of the database behind it."""
+    listen, server = ask.reserve(Listen(LOOPBACK, 0)), cluster.server
+    folder = cluster.data / DATABASE
+    await cluster.start(front.pgbouncer(folder, listen, database=server.socket_folder, user=server.user))
+    return front.pooled_url(listen)
 
 
 def _keep_as_good(collector_url: str, token: str, path: Path) -> None:

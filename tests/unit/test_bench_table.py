@@ -43,4 +43,4 @@ def test_an_unknown_bench_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         main(["ingestion"])
     assert ended.value.code == 2
-    assert "there are: ingest, agent_memory" in capsys.readouterr().err
+    assert "there are: ingest, footprint, growth, agent_memory" in capsys.readouterr().err

@@ -40,6 +40,11 @@ def test_a_flag_wins_over_the_environment() -> None:
         ("ISOCHRONE_FLUSH_SECONDS", "soon"),
         ("ISOCHRONE_FLUSH_SECONDS", "nan"),
         ("ISOCHRONE_LATE_SECONDS", "-1"),
+        ("ISOCHRONE_KEEP_RESULTS", "7d"),
+        ("ISOCHRONE_KEEP_BATCHES", "3651d"),
+        ("ISOCHRONE_KEEP_RUNS", "30"),
+        ("ISOCHRONE_KEEP_MINUTES", "0d"),
+        ("ISOCHRONE_KEEP_HOURS", "for ever"),
         ("ISOCHRONE_READ_TOKEN_FILE", "/does/not/exist"),
         ("ISOCHRONE_MAX_SERIES", "0"),
         ("ISOCHRONE_SERIES_TTL", "59s"),
@@ -54,6 +59,9 @@ def test_a_flag_wins_over_the_environment() -> None:
         ("ISOCHRONE_TIME_BOUNDS", "0.1,inf"),
         ("ISOCHRONE_RATE_BOUNDS", "1,1000000"),
         ("ISOCHRONE_RATE_BOUNDS", ",".join(map(str, range(1, 202)))),
+        ("ISOCHRONE_TRUSTED_PROXIES", "balancer"),
+        ("ISOCHRONE_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("ISOCHRONE_TRUSTED_PROXIES", "10.0.0.1,,"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name_and_value(name: str, value: str) -> None:
@@ -67,6 +75,17 @@ def test_a_wrong_database_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(SettingsError, match="ISOCHRONE_DATABASE_URL") as refused:
         load_settings({"ISOCHRONE_DATABASE_URL": url})
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_wrong_reading_database_is_refused_without_repeating_it() -> None:
+    with pytest.raises(SettingsError, match="ISOCHRONE_READ_DATABASE_URL") as refused:
+        load_settings({**URL, "ISOCHRONE_READ_DATABASE_URL": "mysql://u:hunter3@h/d"})
+    assert "hunter3" not in str(refused.value)
+
+
+def test_trusted_proxies_are_addresses_and_networks() -> None:
+    settings = load_settings({**URL, "ISOCHRONE_TRUSTED_PROXIES": "10.0.0.1, 2001:db8::/32"})
+    assert settings.trusted_proxies == ("10.0.0.1/32", "2001:db8::/32")
 
 
 def test_a_read_token_is_kept_as_its_digest_and_must_not_be_empty(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Pure mathematics: no clock, no socket, no randomness."""
