@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 LOCKS  := deploy/locks
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 # Most tests wait more than they work. The tests of a file stay together, for they may share what takes long to start.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-faults soak test-real check bench bench-accuracy bench-herd fmt lock clean
+.PHONY: help install up compose-up compose-down test test-faults soak test-real check check-deploy bench bench-accuracy \
+	bench-herd fmt lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,12 @@ $(STAMP): $(LOCKS)/dev.txt pyproject.toml
 up: $(STAMP) ## run everything on this machine: Postgres, collector, agent, three simulated endpoints
 	@exec $(BIN)/isochrone-collector up $(ARGS)
 
+compose-up: ## run the whole stack in containers: Postgres, collector, two agents, Prometheus, Alertmanager, Grafana
+	@$(PYTHON) deploy/compose/stack.py up
+
+compose-down: ## stop the containers; the data stay (ARGS=--volumes: they go)
+	@$(PYTHON) deploy/compose/stack.py down $(ARGS)
+
 test: $(STAMP) ## prove it: unit, contract, integration, migration and system tests
 	$(PYTEST) $(ARGS)
 
@@ -44,13 +51,16 @@ soak: $(STAMP) ## half an hour of random faults: nothing lost, nothing grown (IS
 test-real: $(STAMP) ## measure a real model server and a real gateway (builds both the first time)
 	$(BIN)/python -m tests.real.run $(ARGS)
 
-check: $(STAMP) ## format, lint, types, layers, dead dependencies, spelling
+check: $(STAMP) check-deploy ## format, lint, types, layers, dead dependencies, spelling, files of deploy/
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/codespell
+
+check-deploy: $(STAMP) ## the Dockerfile, the compose file, rules and routes of alerts, each by the program that reads it
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python deploy/check.py
 
 bench: $(STAMP) ## measure speed and size, each against its limit or a peer
 	$(BIN)/python -m tests.bench.run $(ARGS)
@@ -66,9 +76,10 @@ fmt: $(STAMP) ## put the code into its form
 	$(BIN)/ruff check --fix .
 
 lock: $(STAMP) ## renew deploy/locks from pyproject.toml (ARGS=--upgrade to take newer releases)
-	$(UV_COMPILE) --extra agent -o $(LOCKS)/agent.txt $(ARGS)
-	$(UV_COMPILE) --extra collector -o $(LOCKS)/collector.txt $(ARGS)
-	$(UV_COMPILE) --all-extras --group dev -o $(LOCKS)/dev.txt $(ARGS)
+	$(UV_COMPILE) --group build -o $(LOCKS)/build.txt $(ARGS)
+	$(UV_COMPILE) pyproject.toml --extra agent -o $(LOCKS)/agent.txt $(ARGS)
+	$(UV_COMPILE) pyproject.toml --extra collector -o $(LOCKS)/collector.txt $(ARGS)
+	$(UV_COMPILE) pyproject.toml --all-extras --group dev -o $(LOCKS)/dev.txt $(ARGS)
 
 clean: ## remove the environment and caches (data of `make up` stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -9,6 +9,7 @@ import pytest
 from collector.config import Listen
 from collector.processes import Program
 from collector.up import ask, programs
+from tests.programs import IN_CI
 
 DEPLOY = Path(__file__).parents[1] / "deploy" / "scale-out"
 PLACES = (os.environ.get("PATH", os.defpath), "/usr/sbin")
@@ -19,7 +20,10 @@ def found(name: str) -> str:
     """Return the path of a program; skip the test, with the reason, where it is not installed."""
     path = shutil.which(name, path=os.pathsep.join(PLACES))
     if path is None:
-        pytest.skip(f"{name} is not installed (apt-get install {name})")
+        reason = f"{name} is not installed (apt-get install {name})"
+        if os.environ.get(IN_CI):
+            pytest.fail(reason)
+        pytest.skip(reason)
     return path
 
 

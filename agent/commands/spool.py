@@ -30,12 +30,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--settings", type=Path, metavar="FILE", help="the TOML file with the agent's own settings")
     name = f"{ENVIRONMENT_PREFIX}STATE_DIR"
     parser.add_argument("--state-dir", metavar="VALUE", help=f"the folder that holds the spool [{name}]")
+    parser.add_argument(
+        "--check", action="store_true", help="fail unless an agent works here, and its collector lets it in"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Return the exit code: 0 shown, 1 the spool cannot be read, 2 wrong settings."""
+    """Return the exit code: 0 shown, 1 the spool cannot be read or the check failed, 2 wrong settings."""
     from agent.spool.survey import survey  # noqa: PLC0415  `--help` of the whole program must not load the spool
 
     flags = {} if arguments.state_dir is None else {"state_dir": arguments.state_dir}
@@ -53,7 +56,17 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
     else:
         sys.stdout.write("\n".join(described(found, now=datetime.now(UTC).timestamp())) + "\n")
-    return 0
+    ailing = ailment(found) if arguments.check else None
+    return 0 if ailing is None else _fail(ailing, EXIT_FAILED)
+
+
+def ailment(found: "Survey") -> str | None:
+    """Return why nothing is measured here, None where an agent is at work. That results wait is no ailment of it."""
+    if not found.in_use:
+        return f"{found.folder}: no agent works on it"
+    if found.losses is not None and found.losses.revoked:
+        return f"{found.folder}: the collector refuses this agent: give it another credential"
+    return None
 
 
 def described(found: "Survey", *, now: float) -> Iterator[str]:

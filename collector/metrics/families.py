@@ -184,6 +184,7 @@ class AgentFamilies:
             "isochrone_agent_last_report_timestamp_seconds",
             _AGENT,
             "When the agent's last batch came to whichever collector, Unix time.",
+            note="None for a revoked agent",
         )
         self.queued = _gauge("isochrone_agent_queued_results", _AGENT, "Results that wait in the agent's spool.")
         self.dropped = _counter(

@@ -128,9 +128,10 @@ class LiveMetrics:
         counts = dict.fromkeys(AgentState, 0)
         for row in rows:
             counts[row.state] += 1
-            if row.last_report_at is not None:  # it may have come to another collector
-                last_report = self.agents.last_report.series(row.agent, row.agent_region)
-                last_report.set(max(last_report.value, row.last_report_at.timestamp()))
+            if row.state is AgentState.REVOKED:  # nobody waits for it: without the series, nothing says it is silent
+                self.agents.last_report.discard(row.agent, row.agent_region)
+            elif row.last_report_at is not None:
+                self._take_over(row, reported=row.last_report_at.timestamp())
             if row.unexplained_lost_results is not None:
                 self.fleet.unexplained.series(row.agent, row.agent_region).set(row.unexplained_lost_results)
         self.fleet.unexplained.sweep()
@@ -210,6 +211,19 @@ class LiveMetrics:
         self.info.config_revision.series().set(registry.revision)
         self.info.config_canary.series().set(1 if registry.canary is None else registry.canary.share_percent / 100)
         self.info.config_halted.series().set(newest is not None and newest.halted)
+
+    def _take_over(self, row: FleetRow, *, reported: float) -> None:
+        """Take over what an agent said later to another collector: what it said here may be long untrue."""
+        labels = (row.agent, row.agent_region)
+        last_report = self.agents.last_report.series(*labels)
+        if reported <= last_report.value:
+            return
+        last_report.set(reported)
+        self.agents.queued.series(*labels).set(row.queued_results or 0)
+        self.agents.oldest.series(*labels).set(row.oldest_queued_seconds or 0.0)
+        if row.clock_offset_seconds is not None:
+            self.agents.clock_offset.series(*labels).set(row.clock_offset_seconds)
+            self.agents.clock_error.series(*labels).set(row.clock_error_seconds or 0.0)
 
     def _take_version(self, agent: AgentRow, version: str) -> None:
         before = self._versions.get(agent.id, "")

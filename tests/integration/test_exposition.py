@@ -1,7 +1,6 @@
 """What /metrics says: valid text, series from 0, fresh results counted once, late and spoiled ones not."""
 
 import asyncio
-import shutil
 import subprocess
 from collections.abc import Sequence
 from datetime import timedelta
@@ -21,6 +20,7 @@ from isochrone.outcome import Connection, Flag, Outcome
 from isochrone.physics import great_circle_meters, rtt_floor_seconds
 from tests.collecting import TARGETS, Collector, batch_of, boottime, inference_result, rtt_result, running_collector
 from tests.exposed import Samples, samples_of, value
+from tests.programs import need
 
 pytestmark = pytest.mark.anyio
 
@@ -34,13 +34,11 @@ async def samples(collector: Collector) -> Samples:
 
 
 async def test_promtool_finds_nothing_to_say(database_url: str) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+    need("promtool", package="prometheus")
     async with running_collector(database_url) as collector:
         await collector.send(batch_of([inference_result(0), rtt_result(1)]))
         text = (await collector.fetch("/metrics")).content
-    command = [promtool, "check", "metrics"]
+    command = ["promtool", "check", "metrics"]
     checked = await asyncio.to_thread(subprocess.run, command, input=text, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 
 from agent.cli import main
 from agent.spool import Spool, SpoolLimits
+from agent.spool.losses import Losses, write_losses
 from agent.spool.spool import SEAL_BYTES
 from agent.telemetry import Telemetry
 from isochrone.batch import DropReason
@@ -37,6 +39,26 @@ def test_what_waits_is_shown_while_an_agent_works(tmp_path: Path, capsys: pytest
     assert {path.name: path.read_bytes() for path in (tmp_path / "spool").iterdir()} == before
     spool.close()
     assert "no agent works on it now" in shown(capsys, tmp_path)
+
+
+def test_the_check_fails_without_an_agent_at_work_and_for_one_that_is_revoked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = ["spool", "--state-dir", str(tmp_path), "--check"]
+    spool = spool_in(tmp_path / "spool")
+    record(spool, 3)
+    spool.flush()
+    assert main(check) == 0, "results that wait are no fault of the agent"
+    losses = Losses(boot_id=UUID(int=7), dropped_results={})
+    write_losses(tmp_path / "spool", losses)
+    assert main(check) == 0
+    write_losses(tmp_path / "spool", structs.replace(losses, revoked=True))
+    assert main(check) == 1
+    assert "the collector refuses this agent: give it another credential" in capsys.readouterr().err
+    write_losses(tmp_path / "spool", losses)
+    spool.close()
+    assert main(check) == 1
+    assert "no agent works on it" in capsys.readouterr().err
 
 
 def batch_ids(spool: Spool) -> list[UUID]:

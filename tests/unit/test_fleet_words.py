@@ -7,6 +7,7 @@ import pytest
 
 from collector.fleet import AgentState, FleetRow, Share, View, row_of
 from collector.fleettable import agent_cells
+from collector.metrics import LiveMetrics
 from collector.store.fleet import AgentFacts
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -116,3 +117,24 @@ def test_the_worst_state_is_the_one_that_is_told() -> None:
 def test_an_offset_within_its_own_error_is_no_warning() -> None:
     assert row(clock_offset_seconds=1.5, clock_error_seconds=0.6).warnings == ()
     assert row(clock_offset_seconds=-1.5, clock_error_seconds=0.4).warnings == ("clock",)
+
+
+def test_a_revoked_agent_has_no_last_report_that_somebody_could_wait_for() -> None:
+    metrics = LiveMetrics()
+    series = b"isochrone_agent_last_report_timestamp_seconds{"
+    metrics.show_fleet([row()])
+    assert series in metrics.render()
+    metrics.show_fleet([row(revoked=True)])
+    assert series not in metrics.render()
+    assert b'isochrone_agents{state="revoked"} 1\n' in metrics.render()
+
+
+def test_the_metrics_show_what_an_agent_said_last_to_whichever_collector() -> None:
+    metrics = LiveMetrics()
+    oldest = metrics.agents.oldest.series("a", "eu")
+    metrics.show_fleet([row(oldest_queued_seconds=900.0)])
+    assert oldest.value == 900.0
+    metrics.show_fleet([row(oldest_queued_seconds=None, last_report_at=NOW + timedelta(seconds=10))])
+    assert oldest.value == 0.0
+    metrics.show_fleet([row(oldest_queued_seconds=900.0)])
+    assert oldest.value == 0.0, "it was said before"

@@ -1,6 +1,5 @@
 """The store of series: histograms, labels, and what is written of them."""
 
-import shutil
 import subprocess
 from bisect import bisect_left
 from itertools import pairwise
@@ -21,6 +20,7 @@ from collector.metrics.families import (
     families_of,
 )
 from collector.metrics.series import Definition, Family, Histogram, Number, Origin, Summary, ratio_bounds
+from tests.programs import need
 
 LABELS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)
 
@@ -109,9 +109,7 @@ def test_openmetrics_with_exemplars_is_read_back_too(first: str, second: str) ->
 
 
 def test_promtool_reads_every_nasty_value() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+    need("promtool", package="prometheus")
     gauge = Family(Number, Definition("isochrone_nasty_ratio", "gauge", ("a", "b"), "Help."))
     histogram = Family(Histogram, Definition("isochrone_nasty_seconds", "histogram", ("a", "b"), "Help.", (1.0,)))
     for first in NASTY:
@@ -119,7 +117,7 @@ def test_promtool_reads_every_nasty_value() -> None:
             gauge.series(first, second).set(1)
             histogram.series(first, second).observe(0.5)
     text = (gauge.text() + histogram.text()).encode()
-    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
