@@ -24,7 +24,7 @@ from collector.commits import Commits
 from collector.config import Settings
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind, SettingsError
 from collector.health import Standing
-from collector.metrics import LiveMetrics
+from collector.metrics import LiveMetrics, limits_of
 from collector.registry import Registry, RegistryCache, Rows
 from collector.replica import Replica
 from collector.rollout import Applied, Rollout
@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 def create_app(settings: Settings) -> FastAPI:
     """Return the app. It connects when it starts, and starts whether or not the database is up."""
     engine = open_engine(settings.database_url)
-    metrics = LiveMetrics()
+    metrics = LiveMetrics(limits_of(settings), monotonic=time.monotonic)
     exports = open_exports(settings.receivers, clock=_export_clock(), families=metrics.exports)
     registry = RegistryCache(
         _loader(engine, metrics), monotonic=time.monotonic, on_change=lambda now: _show(now, metrics, exports)
@@ -168,9 +168,9 @@ def _export_clock() -> Clock:
     )
 
 
-def _show(registry: Registry, metrics: LiveMetrics, exports: Exports) -> None:
+async def _show(registry: Registry, metrics: LiveMetrics, exports: Exports) -> None:
     """Take a new snapshot of the registry to those who tell of results."""
-    metrics.sync(registry)
+    await metrics.sync(registry)
     exports.sync(registry)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from hashlib import sha256
 from ipaddress import ip_network
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,6 +21,14 @@ DEFAULT_LATE_SECONDS: Final = 300.0
 """A result older than this at ingest is stored, and left out of the live metrics."""
 DEFAULT_BATCHES_PER_SECOND: Final = 2.0
 DEFAULT_CONNECTIONS_PER_ADDRESS: Final = 64
+DEFAULT_MAX_SERIES: Final = 500_000
+"""About 100 MB here, and what one Prometheus takes from one collector without a thought."""
+DEFAULT_SERIES_TTL: Final = timedelta(days=1)
+MIN_SERIES_TTL: Final = timedelta(minutes=1)
+MAX_SERIES_TTL: Final = timedelta(days=365)
+MAX_BOUNDS: Final = 200
+MAX_BOUND: Final = 1_000_000.0
+"""From here on Prometheus' clients write bounds with an exponent, and each in its own way."""
 MAX_PORT: Final = 65_535
 MIN_KEEP: Final = timedelta(days=8)
 """A result may be seven days old when it comes (collector.ingest), and so may the batch that repeats it: nothing may be
@@ -82,6 +91,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Networks of load balancers whose X-Forwarded-For tells the client's address; None: the peer is the client."""
     max_db_bytes: int | None = None
     """Batches are refused from 90 % of it on. None: no bound."""
+    max_series: int = DEFAULT_MAX_SERIES
+    """Series of probes in `/metrics`; targets beyond have none."""
+    series_ttl: timedelta = DEFAULT_SERIES_TTL
+    """Series of a region and an endpoint go when nothing came for so long."""
+    time_bounds: tuple[float, ...] | None = None
+    """Of the histograms in seconds; None: from 0.1 ms to 120 s, each 1.25 times the one before."""
+    rate_bounds: tuple[float, ...] | None = None
+    """Of the histogram in tokens per second; None: from 0.5 to 5,000, likewise."""
     keep_results: timedelta = DEFAULT_KEEP_RESULTS
     keep_batches: timedelta = DEFAULT_KEEP_BATCHES
     keep_runs: timedelta = DEFAULT_KEEP_RUNS
@@ -122,6 +139,10 @@ def load_settings(
         or DEFAULT_CONNECTIONS_PER_ADDRESS,
         trusted_proxies=_networks("ISOCHRONE_TRUSTED_PROXIES", environment.get("ISOCHRONE_TRUSTED_PROXIES")),
         max_db_bytes=_count(environment, "ISOCHRONE_MAX_DB_BYTES"),
+        max_series=_count(environment, "ISOCHRONE_MAX_SERIES") or DEFAULT_MAX_SERIES,
+        series_ttl=_given(environment, "ISOCHRONE_SERIES_TTL", _series_ttl) or DEFAULT_SERIES_TTL,
+        time_bounds=_given(environment, "ISOCHRONE_TIME_BOUNDS", parse_bounds),
+        rate_bounds=_given(environment, "ISOCHRONE_RATE_BOUNDS", parse_bounds),
         keep_results=_keep(environment, "ISOCHRONE_KEEP_RESULTS", DEFAULT_KEEP_RESULTS),
         keep_batches=_keep(environment, "ISOCHRONE_KEEP_BATCHES", DEFAULT_KEEP_BATCHES),
         keep_runs=_keep(environment, "ISOCHRONE_KEEP_RUNS", DEFAULT_KEEP_RUNS),
@@ -156,6 +177,33 @@ def parse_listen(text: str) -> Listen:
     except UnicodeError as exc:
         raise ValueError(f"{host!r} is no name of a host") from exc
     return Listen(host, int(port))
+
+
+def parse_bounds(text: str) -> tuple[float, ...]:
+    """Return the bounds of `0.1,0.25,0.5`; raise ValueError that tells what is wrong."""
+    try:
+        bounds = tuple(float(word) for word in text.split(","))
+    except ValueError as exc:
+        raise ValueError("write ascending numbers, as in 0.1,0.25,0.5") from exc
+    if len(bounds) > MAX_BOUNDS:
+        raise ValueError(f"write at most {MAX_BOUNDS} bounds: each is a series of its own")
+    if not all(0 < bound < MAX_BOUND for bound in bounds):
+        raise ValueError(f"write numbers above 0 and below {MAX_BOUND:,.0f}; +Inf is there without saying")
+    if any(after <= before for before, after in pairwise(bounds)):
+        raise ValueError("write each bound larger than the one before")
+    return bounds
+
+
+def _series_ttl(text: str) -> timedelta:
+    seconds = parse_duration(text)
+    if not MIN_SERIES_TTL.total_seconds() <= seconds <= MAX_SERIES_TTL.total_seconds():
+        raise ValueError("write 1m to 365d")
+    return timedelta(seconds=seconds)
+
+
+def _given(environment: Mapping[str, str], name: str, parse: Callable[[str], _T]) -> _T | None:
+    text = environment.get(name)
+    return None if text is None else _read(name, text, parse)
 
 
 def _postgres_url(name: str, url: str | None) -> str | None:

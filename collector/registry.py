@@ -7,112 +7,49 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import datetime
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
 import msgspec
 
-from collector.auth import AccessToken, Credential
 from collector.errors import CollectorError, DatabaseUnavailable, SchemaBehind
-from isochrone.config import (
-    AgentConfig,
-    Assignment,
-    Endpoint,
-    Module,
-    Selector,
-    Site,
-    Targets,
-    decode_targets,
-    encode_config,
-)
-from isochrone.outcome import Connection, Prober
+from collector.selection import Group, Groups, assignment_of, items_of, selects, share_of
+from collector.tables import ALL_PERCENT, AgentRow, EndpointRow, RegionRow, RevisionRow, Rows, TargetRow
+from isochrone.config import AgentConfig, Assignment, Targets, decode_targets, encode_config
+from isochrone.outcome import Prober
+
+__all__ = [
+    "ALL_PERCENT",
+    "KNOWN_REVISIONS",
+    "AgentRow",
+    "Assigned",
+    "EndpointRow",
+    "Known",
+    "KnownTargets",
+    "Planned",
+    "RegionRow",
+    "Registry",
+    "RegistryCache",
+    "RevisionRow",
+    "Rows",
+    "Share",
+    "TargetRow",
+    "canaries",
+    "canary_place",
+    "items_of",
+    "selects",
+    "share_of",
+]
 
 MAX_AGE_SECONDS: Final = 20.0
 """How old the snapshot may be when a request uses it: a revocation bites within 30 s."""
 MIN_AGE_SECONDS: Final = 1.0
 """A miss renews a snapshot that is older than this; bounds what a flood of unknown keys costs."""
-ALL_PERCENT: Final = 100
 KNOWN_REVISIONS: Final = 5
 """Results of targets of so many revisions are taken: what waited in a spool outlives a change."""
 
 _log = logging.getLogger(__name__)
-
-
-class RegionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A user population; coordinates are None until a target file names it."""
-
-    id: int
-    name: str
-    latitude: float | None = None
-    longitude: float | None = None
-    country: str | None = None
-    weight: float | None = None
-
-
-class AgentRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent, as it was registered."""
-
-    id: int
-    name: str
-    region: RegionRow
-    labels: dict[str, str]
-    created_at: datetime
-
-
-class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint or a site (no provider, no model) as the newest target file has it."""
-
-    id: int
-    name: str
-    url: str
-    provider: str | None
-    model: str | None
-    endpoint_region: str | None
-    latitude: float | None
-    longitude: float | None
-    simulated: bool
-
-
-class TargetRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint with a module and the model of that time."""
-
-    id: int
-    endpoint: str
-    module: str
-    model: str | None
-    connection: Connection | None
-    created_at: datetime
-
-
-class RevisionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A target file as it was applied; `document` is canonical JSON."""
-
-    revision: int
-    document: str
-    applied_at: datetime
-    share_percent: int = 100
-    """Of the agents that get it; below 100 it is a canary, as long as it is the newest."""
-    halted: bool = False
-    """A canary that was taken back."""
-
-    @property
-    def released(self) -> bool:
-        """Whether it was given to every agent."""
-        return self.share_percent >= ALL_PERCENT and not self.halted
-
-
-class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a registry is made of, as the database has it. Revisions: newest first, canaries among them."""
-
-    agents: tuple[AgentRow, ...] = ()
-    regions: tuple[RegionRow, ...] = ()
-    credentials: tuple[Credential, ...] = ()
-    access_tokens: tuple[AccessToken, ...] = ()
-    endpoints: tuple[EndpointRow, ...] = ()
-    targets: tuple[TargetRow, ...] = ()
-    revisions: tuple[RevisionRow, ...] = ()
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,10 +70,12 @@ class Assigned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """One target of one agent, and for how long it was that in a stretch of time."""
+    """One target of one agent, or of all agents of a region, and for how long it was theirs in a stretch of time."""
 
     assigned: Assigned
+    """Of several agents: one of them."""
     seconds: float
+    """Of several agents: the sum."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,20 +134,54 @@ class Registry:
         for agent in self.rows.agents:
             yield from self._resolve(agent, self.share(agent.id).config.targets)
 
+    def places(self) -> Iterator[Assigned]:
+        """Yield every target of every region once, with one of its agents: of 1,000 agents no share is worked out."""
+        seen: set[tuple[int, int]] = set()
+        others = (agent for agent in self.rows.agents if agent.id not in self.canaries)
+        chosen = (agent for agent in self.rows.agents if agent.id in self.canaries)
+        for revision, agents in ((self.released, others), (self.canary, chosen)):
+            for group, one in () if revision is None else self._grouped(revision, Groups(agents)):
+                place = (group.agents[0].region.id, one.target.id)
+                if place not in seen:
+                    seen.add(place)
+                    yield one
+
     def planned(self, *, since: datetime, until: datetime) -> Iterator[Planned]:
         """Yield what was called for between two moments: a target counts while a target file named it.
 
         The oldest of the known files is taken to have stood since its targets exist. A canary's agents are counted by
         what the others have.
         """
+        for revision, begin, end in self._stretches(since, until):
+            for one in self._assigned_by(revision):
+                yield Planned(assigned=one, seconds=_seconds_of(one.agent, max(begin, one.target.created_at), end=end))
+
+    def planned_by_region(self, *, since: datetime, until: datetime) -> Iterator[Planned]:
+        """Yield what `planned` yields, added up over the agents of each region: a thousandth of the work."""
+        groups = Groups(self.rows.agents)
+        for revision, begin, end in self._stretches(since, until):
+            for group, one in self._grouped(revision, groups):
+                yield Planned(assigned=one, seconds=_seconds_of_all(group, max(begin, one.target.created_at), end=end))
+
+    def _stretches(self, since: datetime, until: datetime) -> Iterator[tuple[RevisionRow, datetime, datetime]]:
+        """Yield from when to when each target file stood that everybody got, the newest first."""
         end = until
         released = [row for row in self.rows.revisions if row.released]
         for place, revision in enumerate(released):
             begin = since if place == KNOWN_REVISIONS - 1 else max(since, revision.applied_at)
-            for one in self._assigned_by(revision) if begin < end else ():
-                seconds = (end - max(begin, one.target.created_at, one.agent.created_at)).total_seconds()
-                yield Planned(assigned=one, seconds=max(0.0, seconds))
+            if begin < end:
+                yield revision, begin, end
             end = min(end, revision.applied_at)
+
+    def _grouped(self, revision: RevisionRow, groups: Groups) -> Iterator[tuple[Group, Assigned]]:
+        """Yield each target of a file with the agents of each region that it falls to."""
+        document = _document(revision)
+        for item in items_of(document):
+            names = [name for name in item.modules if name in document.modules]
+            assignments = [assignment_of(item, name, module=document.modules[name]) for name in names]
+            for group in groups.of(item.agents).values():
+                for one in self._resolve(group.agents[0], assignments):
+                    yield group, one
 
     def _assigned_by(self, revision: RevisionRow) -> Iterator[Assigned]:
         for agent in self.rows.agents:
@@ -263,7 +236,7 @@ class RegistryCache:
         load: Callable[[], Awaitable[Rows]],
         *,
         monotonic: Callable[[], float],
-        on_change: Callable[[Registry], None],
+        on_change: Callable[[Registry], Awaitable[None]],
     ) -> None:
         self._load = load
         self._monotonic = monotonic
@@ -346,7 +319,7 @@ class RegistryCache:
         if self._registry is None or self._registry.rows != rows:
             registry = Registry(rows, self._registry)
             if self._registry is None or not registry.shows_as(self._registry):
-                self._on_change(registry)
+                await self._on_change(registry)
             self._registry = registry
         return self._registry
 
@@ -374,6 +347,16 @@ class RegistryCache:
         return True
 
 
+def _seconds_of(agent: AgentRow, begin: datetime, *, end: datetime) -> float:
+    return max(0.0, (end - max(begin, agent.created_at)).total_seconds())
+
+
+def _seconds_of_all(group: Group, begin: datetime, *, end: datetime) -> float:
+    if group.newest <= begin:
+        return len(group.agents) * max(0.0, (end - begin).total_seconds())
+    return sum(_seconds_of(agent, begin, end=end) for agent in group.agents)
+
+
 def canary_place(agent: str, revision: int) -> float:
     """Return where an agent stands in the order in which a revision goes out: from 0 to below 100, always the same."""
     digest = sha256(f"{revision}\n{agent}".encode()).digest()
@@ -397,55 +380,6 @@ def _not_revoked(rows: Rows) -> Iterator[AgentRow]:
 def _open_canary(revisions: tuple[RevisionRow, ...]) -> RevisionRow | None:
     newest = revisions[0] if revisions else None
     return None if newest is None or newest.halted or newest.released else newest
-
-
-def share_of(document: Targets, agent: AgentRow) -> tuple[Assignment, ...]:
-    """Return what of `document` falls to `agent`, in the file's order."""
-    return tuple(
-        _assignment(item, name, module=document.modules[name])
-        for item in items_of(document)
-        if selects(item.agents, agent)
-        for name in item.modules
-        if name in document.modules
-    )
-
-
-def items_of(document: Targets) -> tuple[Endpoint | Site, ...]:
-    """Return endpoints, then sites."""
-    return (*document.endpoints, *document.sites)
-
-
-def selects(selector: Selector, agent: AgentRow) -> bool:
-    """Return whether every condition that the selector gives holds for the agent."""
-    return (
-        _any_glob(selector.names, agent.name)
-        and _any_glob(selector.regions, agent.region.name)
-        and all(agent.labels.get(key) == value for key, value in (selector.labels or {}).items())
-    )
-
-
-def _any_glob(globs: tuple[str, ...] | None, name: str) -> bool:
-    return globs is None or any(fnmatchcase(name, glob) for glob in globs)
-
-
-def _assignment(item: Endpoint | Site, name: str, *, module: Module) -> Assignment:
-    if isinstance(item, Site):
-        return Assignment(endpoint=item.name, module=name, url=item.url, options=module, ip_version=item.ip_version)
-    inference = module.prober is Prober.INFERENCE
-    return Assignment(
-        endpoint=item.name,
-        module=name,
-        url=item.url,
-        options=module,
-        provider=item.provider,
-        model=item.model,
-        # A round trip needs no key, and what is not sent cannot leak.
-        api_key=item.api_key if inference else None,
-        price=item.price if inference else None,
-        budget=item.budget if inference else None,
-        ip_version=item.ip_version,
-        http2=item.http2,
-    )
 
 
 @lru_cache(maxsize=4 * KNOWN_REVISIONS)

@@ -1,5 +1,6 @@
 """GET /v1/agents: how the fleet stands."""
 
+import asyncio
 from typing import Annotated
 
 import msgspec
@@ -33,6 +34,7 @@ async def get_agents(context: Running, window: Annotated[str, Query(max_length=2
     registry = await context.registry.get()
     facts = await context.readers.read(list_facts)
     received = await context.readers.read(count_received, since=view.since, until=view.now)
-    rows = fleet.overview(facts, registry, received, view=view)
+    # In a thread: of 1,000 agents all that was planned takes seconds.
+    rows = await asyncio.to_thread(fleet.overview, facts, registry, received, view=view)
     answer = Fleet(window_seconds=view.window_seconds, agents=rows)
     return Response(msgspec.json.encode(answer), media_type="application/json")

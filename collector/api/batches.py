@@ -14,6 +14,7 @@ from collector.books import Receipt
 from collector.clones import Run
 from collector.errors import ClockWrong, DatabaseUnavailable, Refused
 from collector.ingest import Ingested, Ledger, Moments, Plan, RejectReason, Sender, ingest, plan_batch
+from collector.metrics.live import Source
 from collector.registry import Registry
 from collector.store import engine
 from collector.telemetry.facts import Origin
@@ -57,7 +58,7 @@ async def post_batch(request: Request, caller: Calling, context: Running) -> Res
             moments = Moments(came_at=came_at, received_at=context.utc_now())
             delivery = Delivery(decoded=decoded, caller=caller, moments=moments)
             done = await _keep(delivery, context)
-    context.metrics.count_batch(done, agent_id=caller.agent.id)
+    context.metrics.count_batch(done, Source(caller.agent, decoded.batch.boot_id, moments.came_at))
     _export(delivery, done, context)
     _note_report(delivery, context)
     _watch_for_clones(delivery, done, context)

@@ -107,6 +107,8 @@ class Context:
     """Wrong credentials by address."""
     turns: Turns = field(default_factory=lambda: Turns(MAX_BATCHES_OF_ONE_AGENT, wait_seconds=TURN_SECONDS))
     enrolments: Admission = field(default_factory=lambda: Admission(MAX_ENROLMENTS_AT_ONCE, monotonic=time.monotonic))
+    scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the metrics are written: scrapes that come together take turns."""
     exports: Admission = field(default_factory=lambda: Admission(MAX_EXPORTS_AT_ONCE, monotonic=time.monotonic))
     summaries: Kept = field(default_factory=lambda: Kept(time.monotonic))
     clones: CloneWatch = field(default_factory=CloneWatch)

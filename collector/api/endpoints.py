@@ -16,7 +16,7 @@ async def get_endpoints(context: Running) -> Response:
     found: dict[str, dict[str, object]] = {}
     modules: dict[str, set[str]] = {}
     regions: dict[str, set[str]] = {}
-    for one in registry.assigned():
+    for one in registry.places():
         name = one.endpoint.name
         found.setdefault(name, _describe(one))
         modules.setdefault(name, set()).add(one.target.module)

@@ -306,7 +306,7 @@ def _check_size(plan: Plan, registry: Registry, known: Mapping[str, str]) -> Non
 def _count_series(registry: Registry, known: Mapping[str, str]) -> int:
     """Return how many series of today's targets the filters let through."""
     found = set()
-    for one in registry.assigned():
+    for one in registry.places():
         prober = one.assignment.options.prober
         connection = one.target.connection or Connection.COLD
         key = (one.agent.region.name, one.endpoint.name, one.target.model, connection, prober)

@@ -114,7 +114,7 @@ async def summarise(context: Context, seconds: float) -> Summary:
         trips = await read(summarise_trips, since=since, until=until + AHEAD)
     else:
         streams, trips = await read(summarise_rollups, since=since, until=until, ahead=AHEAD)
-    expected = expected_probes(registry.planned(since=since, until=until))
+    expected = expected_probes(registry.planned_by_region(since=since, until=until))
     # In a thread: batches come in meanwhile.
     rows = await asyncio.to_thread(make_rows, streams, trips, registry, expected=expected)
     return Summary(window_seconds=seconds, as_of=until, rows=rows)

@@ -1,12 +1,15 @@
 """All series together: which exist (the registry decides), what feeds them, how they are written."""
 
+import asyncio
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from importlib.metadata import version
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import UUID
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from collector.fleet import AgentState, FleetRow
 from collector.ingest import Ingested, RejectReason
@@ -17,53 +20,68 @@ from collector.metrics.families import (
     InfoFamilies,
     IngestFamilies,
     JobFamilies,
-    ProbeFamilies,
     families_of,
 )
-from collector.metrics.feeds import TargetFeed
-from collector.registry import AgentRow, Assigned, EndpointRow, RegionRow, Registry
+from collector.metrics.feeding import Feeds, Limits
+from collector.metrics.layout import Layout, agent_labels, distance_meters, layout_of
+from collector.metrics.series import Origin
+from collector.registry import AgentRow, Registry
 from isochrone.batch import Batch
-from isochrone.physics import great_circle_meters, rtt_floor_seconds
+from isochrone.physics import rtt_floor_seconds
+
+__all__ = ["LiveMetrics", "Source", "distance_meters"]
 
 FIRST_ERROR_SECONDS: Final = 30.0
 """What the offset of a first batch may be wrong by: a request takes no longer."""
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+class Source(NamedTuple):
+    """Where a batch comes from, and when it came."""
+
+    agent: AgentRow
+    boot_id: UUID
+    came_at: datetime
 
 
 class LiveMetrics:
     """The metrics of one collector process."""
 
-    def __init__(self) -> None:
-        self.probes = ProbeFamilies()
+    def __init__(self, limits: Limits, *, monotonic: Callable[[], float]) -> None:
         self.info = InfoFamilies()
         self.agents = AgentFamilies()
         self.fleet = FleetFamilies()
         self.ingest = IngestFamilies()
         self.jobs = JobFamilies()
         self.exports = ExportFamilies()
-        self._feeds: dict[tuple[int, int], TargetFeed] = {}
+        self._feeds = Feeds(limits, monotonic=monotonic, count_refused=self.ingest.refused_series.series().add)
+        self.probes = self._feeds.families
         self._versions: dict[int, str] = {}
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
+        self.ingest.max_series.series().set(limits.max_series)
         self._start()
 
-    def sync(self, registry: Registry) -> None:
-        """Create at 0 the series of what is assigned now, and remove those of what is not."""
-        groups = list(families_of(self.probes, self.info, self.agents))
-        for family in groups:
-            family.begin()
-        self._sync_targets(list(registry.assigned()))
-        for region in registry.rows.regions:
-            self.info.region.series(*_region_labels(region)).set(1)
-        for agent in registry.rows.agents:
-            self._sync_agent(agent)
-        self._sync_config(registry)
-        for family in groups:
-            family.sweep()
+    @property
+    def groups(self) -> tuple[object, ...]:
+        """All families, in the order of the exposition."""
+        return self.probes, self.info, self.agents, self.fleet, self.ingest, self.jobs, self.exports
 
-    def count_batch(self, done: Ingested, *, agent_id: int) -> None:
+    async def sync(self, registry: Registry) -> None:
+        """Create at 0 the series of what is assigned now, and remove those of what is not.
+
+        The event loop goes on meanwhile; when it ends half way, the next call does the rest.
+        """
+        layout = await asyncio.to_thread(layout_of, registry)
+        await self._feeds.sync(layout.places)
+        self._sync_places(layout)
+        self._sync_agents(layout)
+        self._sync_config(registry)
+
+    def count_batch(self, done: Ingested, source: Source) -> None:
         """Count a batch after its commit: a repeat counts as duplicates alone."""
         self.ingest.duplicates.series().add(done.duplicate)
         if done.repeated:
@@ -73,14 +91,14 @@ class LiveMetrics:
         self.ingest.results.series().add(done.accepted)
         self.ingest.late.series().add(done.late)
         lag = self.ingest.lag.series()
+        boot_id, came, region_id = str(source.boot_id), source.came_at.timestamp(), source.agent.region.id
         for taken in done.plan.taken:
             age, result = taken.age_seconds, taken.result
             # A result may lie a little ahead of this clock: the sum must only grow all the same.
             lag.observe(age if age > 0 else 0.0)
             if not taken.late and not result.flags:
-                feed = self._feeds.get((agent_id, taken.target_id))
-                if feed is not None:
-                    feed.observe(result)
+                origin = Origin(boot_id, result.seq, came - age)
+                self._feeds.observe((region_id, taken.target_id), result, origin)
 
     def expect_refusals(self, kinds: Iterable[str]) -> None:
         """Let the series of every kind of refusal stand at 0."""
@@ -93,7 +111,7 @@ class LiveMetrics:
 
     def report(self, agent: AgentRow, batch: Batch, *, received_at: datetime) -> None:
         """Take over what an agent says of itself."""
-        labels, status = _agent_labels(agent), batch.status
+        labels, status = agent_labels(agent), batch.status
         self.agents.last_report.series(*labels).set(received_at.timestamp())
         self.agents.queued.series(*labels).set(status.queued_results)
         self.agents.dropped.series(*labels).set(sum(status.dropped_results.values()))
@@ -124,12 +142,12 @@ class LiveMetrics:
 
     def recall(self, agent: AgentRow, *, last_report_at: datetime, version: str | None) -> None:
         """Take over what a process before this one knew of an agent."""
-        self.agents.last_report.series(*_agent_labels(agent)).set(last_report_at.timestamp())
+        self.agents.last_report.series(*agent_labels(agent)).set(last_report_at.timestamp())
         self._take_version(agent, version or "")
 
     def set_duplicate(self, agent: AgentRow, *, duplicate: bool) -> None:
         """Note whether two processes use the agent's credential."""
-        self.agents.duplicate.series(*_agent_labels(agent)).set(1 if duplicate else 0)
+        self.agents.duplicate.series(*agent_labels(agent)).set(1 if duplicate else 0)
 
     def set_database_up(self, *, up: bool) -> None:
         """Note how the last use of the database went."""
@@ -148,12 +166,16 @@ class LiveMetrics:
         else:
             self.ingest.read_db_lag.series().set(lag_seconds)
 
-    def render(self) -> bytes:
+    def expire(self) -> None:
+        """Remove the series that nothing fed for their time; to be called before `render`, on the event loop."""
+        self._feeds.expire()
+        self.ingest.series.series().set(self._feeds.lines_count)
+
+    def render(self, *, openmetrics: bool = False) -> bytes:
         """Return the whole exposition. Safe to call in a thread."""
-        groups = (self.probes, self.info, self.agents, self.fleet, self.ingest, self.jobs, self.exports)
-        families = families_of(*groups)
-        text = "".join(line for family in families for line in family.lines())
-        return text.encode() + generate_latest(self._process)
+        parts = [family.text(openmetrics=openmetrics).encode() for family in families_of(*self.groups)]
+        parts.append((generate_openmetrics if openmetrics else generate_latest)(self._process))
+        return b"".join(parts)
 
     def _start(self) -> None:
         for family in (self.ingest.results, self.ingest.duplicates, self.ingest.late, self.ingest.db_up):
@@ -163,35 +185,34 @@ class LiveMetrics:
             self.ingest.rejected.series(reason.value)
         self.ingest.build.series(version("isochrone"), platform.python_version()).set(1)
 
-    def _sync_targets(self, assigned: Iterable[Assigned]) -> None:
-        feeds: dict[tuple[int, int], TargetFeed] = {}
-        shared: dict[tuple[int, int], TargetFeed] = {}
-        for one in assigned:
-            place = (one.agent.region.id, one.target.id)
-            if place not in shared:
-                shared[place] = TargetFeed(self.probes, one)
-                self._sync_place(one.agent.region, one.endpoint)
-            feeds[one.agent.id, one.target.id] = shared[place]
-        self._feeds = feeds
+    def _sync_places(self, layout: Layout) -> None:
+        families = (self.info.floor, self.info.distance, self.info.endpoint, self.info.region)
+        for family in families:
+            family.begin()
+        for pair, distance in layout.distances.items():
+            self.info.distance.series(*pair).set(distance)
+            self.info.floor.series(*pair).set(rtt_floor_seconds(distance))
+        for labels in layout.endpoints:
+            self.info.endpoint.series(*labels).set(1)
+        for labels in layout.regions:
+            self.info.region.series(*labels).set(1)
+        for family in families:
+            family.sweep()
 
-    def _sync_place(self, region: RegionRow, endpoint: EndpointRow) -> None:
-        self.info.endpoint.series(*_endpoint_labels(endpoint)).set(1)
-        distance = distance_meters(region, endpoint)
-        if distance is not None:
-            self.info.distance.series(region.name, endpoint.name).set(distance)
-            self.info.floor.series(region.name, endpoint.name).set(rtt_floor_seconds(distance))
+    def _sync_agents(self, layout: Layout) -> None:
+        self._versions = {id_: word for id_, word in self._versions.items() if id_ in layout.agents}
+        known = {(*labels, self._versions.get(id_, "")) for id_, labels in layout.agents.items()}
+        self.info.agent.retain(known)
+        for labels in known - self.info.agent.keys():
+            self.info.agent.series(*labels).set(1)
+        for family in families_of(self.agents):
+            family.retain(layout.agents.values())
 
     def _sync_config(self, registry: Registry) -> None:
         newest = registry.rows.revisions[0] if registry.rows.revisions else None
         self.info.config_revision.series().set(registry.revision)
         self.info.config_canary.series().set(1 if registry.canary is None else registry.canary.share_percent / 100)
         self.info.config_halted.series().set(newest is not None and newest.halted)
-
-    def _sync_agent(self, agent: AgentRow) -> None:
-        labels = _agent_labels(agent)
-        self.info.agent.series(*labels, self._versions.get(agent.id, "")).set(1)
-        for family in families_of(self.agents):
-            family.keep(*labels)
 
     def _take_over(self, row: FleetRow, *, reported: float) -> None:
         """Take over what an agent said later to another collector: what it said here may be long untrue."""
@@ -210,17 +231,8 @@ class LiveMetrics:
         before = self._versions.get(agent.id, "")
         if before != version:
             self._versions[agent.id] = version
-            self.info.agent.discard(*_agent_labels(agent), before)
-            self.info.agent.series(*_agent_labels(agent), version).set(1)
-
-
-def distance_meters(region: RegionRow, endpoint: EndpointRow) -> float | None:
-    """Return the distance on the ground; None unless both places are known."""
-    if region.latitude is None or region.longitude is None or endpoint.latitude is None or endpoint.longitude is None:
-        return None
-    return great_circle_meters(
-        region.latitude, region.longitude, latitude_b=endpoint.latitude, longitude_b=endpoint.longitude
-    )
+            self.info.agent.discard(*agent_labels(agent), before)
+            self.info.agent.series(*agent_labels(agent), version).set(1)
 
 
 def _clock(batch: Batch, received_at: datetime) -> tuple[float, float]:
@@ -229,21 +241,3 @@ def _clock(batch: Batch, received_at: datetime) -> tuple[float, float]:
         return batch.clock.offset_seconds, batch.clock.error_seconds
     apart = (batch.sent_at - received_at).total_seconds()
     return apart, FIRST_ERROR_SECONDS
-
-
-def _agent_labels(agent: AgentRow) -> tuple[str, str]:
-    return agent.name, agent.region.name
-
-
-def _endpoint_labels(endpoint: EndpointRow) -> tuple[str, ...]:
-    words = (endpoint.name, endpoint.model, endpoint.provider, endpoint.endpoint_region)
-    place = (endpoint.latitude, endpoint.longitude)
-    return (*(word or "" for word in words), *map(_text, place), "true" if endpoint.simulated else "false")
-
-
-def _region_labels(region: RegionRow) -> tuple[str, ...]:
-    return region.name, region.country or "", *map(_text, (region.latitude, region.longitude, region.weight))
-
-
-def _text(number: float | None) -> str:
-    return "" if number is None else f"{number:g}"

@@ -58,10 +58,18 @@ def measure_reading() -> list[Expectation]:
     return reading.run()
 
 
+def measure_exposition() -> list[Expectation]:
+    """Return what a scrape costs, beside the client library and its limits."""
+    from tests.bench import exposition  # noqa: PLC0415  as above
+
+    return exposition.run()
+
+
 BENCHES: Final[Mapping[str, Callable[[], list[Expectation]]]] = {
     "ingest": measure_ingest,
     "footprint": measure_footprint,
     "growth": measure_growth,
+    "exposition": measure_exposition,
     "agent_memory": measure_agent,
     "recording": measure_recording,
     "reading": measure_reading,

@@ -2,12 +2,16 @@
 
 import asyncio
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+from uuid import UUID
 
 import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as text_string_to_openmetrics
 
+from collector.config import Settings
 from collector.ingest import RejectReason
 from isochrone.batch import AgentStatus, DropReason
 from isochrone.config import Targets
@@ -15,6 +19,7 @@ from isochrone.marks import Marks
 from isochrone.outcome import Connection, Flag, Outcome
 from isochrone.physics import great_circle_meters, rtt_floor_seconds
 from tests.collecting import TARGETS, Collector, batch_of, boottime, inference_result, rtt_result, running_collector
+from tests.exposed import Samples, samples_of, value
 from tests.programs import need
 
 pytestmark = pytest.mark.anyio
@@ -22,21 +27,10 @@ pytestmark = pytest.mark.anyio
 PAIR = {"agent_region": "eu-central", "endpoint": "near"}
 STREAM = {**PAIR, "model": "model-1", "connection": "cold"}
 
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
 
 async def samples(collector: Collector) -> Samples:
     """Scrape and parse."""
-    text = (await collector.fetch("/metrics")).text
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def value(found: Samples, name: str, labels: Mapping[str, str] | None = None) -> float | None:
-    return found.get((f"isochrone_{name}", frozenset((labels or {}).items())))
+    return samples_of((await collector.fetch("/metrics")).text)
 
 
 async def test_promtool_finds_nothing_to_say(database_url: str) -> None:
@@ -214,3 +208,112 @@ async def test_sums_only_grow_whatever_a_result_claims(database_url: str) -> Non
     sums = [name for name in before if name[0].endswith(("_sum", "_count", "_total", "_bucket"))]
     assert [name for name in sums if after[name] < before[name]] == []
     assert value(after, "ingest_lag_seconds_count") == 3
+
+
+OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+
+
+async def test_openmetrics_is_answered_to_who_asks_with_the_results_that_values_come_from(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        batch = batch_of([inference_result(41), rtt_result(42)])
+        await collector.send(batch)
+        text = await samples(collector)
+        answer = await collector.client.get("/metrics", headers=OPENMETRICS)
+        (stored,) = collector.rows("SELECT extract(epoch FROM started_at) FROM v_result WHERE seq = 41")
+    assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert answer.headers["vary"] == "Accept, Accept-Encoding"
+    families = list(text_string_to_openmetrics(answer.text))
+    read = [sample for family in families for sample in family.samples]
+    ours = {(s.name, frozenset(s.labels.items())) for s in read if "endpoint" in s.labels}
+    assert ours == {key for key in text if "endpoint" in dict(key[1])}, "the same series in both formats"
+    exemplars = {
+        (sample.name, sample.exemplar.labels["seq"]): sample.exemplar for sample in read if sample.exemplar is not None
+    }
+    assert set(exemplars) == {
+        *((f"isochrone_{name}_bucket", "41") for name in ("ttft_seconds", "answer_ttft_seconds")),
+        *((f"isochrone_{name}_bucket", "41") for name in ("request_duration_seconds", "output_tokens_per_second")),
+        ("isochrone_time_per_output_token_seconds_bucket", "41"),
+        ("isochrone_network_rtt_seconds_bucket", "42"),
+    }
+    ttft = exemplars["isochrone_ttft_seconds_bucket", "41"]
+    assert (ttft.value, ttft.labels["boot_id"]) == (0.3, str(batch.boot_id))
+    assert float(ttft.timestamp) == pytest.approx(float(str(stored[0])), abs=0.01)
+
+
+async def test_gzip_is_sent_to_who_takes_it_and_holds_the_same(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        plain = await collector.client.get("/metrics", headers={"Accept-Encoding": "identity"})
+        zipped = await collector.client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert int(zipped.headers["content-length"]) < len(plain.content) / 8
+    ours = [[line for line in answer.text.split("\n") if "endpoint=" in line] for answer in (plain, zipped)]
+    assert ours[0] == ours[1] != []
+
+
+async def test_a_restart_gives_no_rate_that_was_not_there(database_url: str) -> None:
+    """The sum of increases as Prometheus counts them, over two processes, is what was sent."""
+    scrapes: list[Samples] = []
+    for sent in (3, 2):
+        async with running_collector(database_url) as collector:
+            scrapes.append(await samples(collector))
+            for seq in range(sent):
+                status = AgentStatus(version="1", dropped_results={DropReason.FULL: 500}, expected_results=1_000)
+                await collector.send(batch_of([inference_result(seq)], status=status, boot_id=UUID(int=sent)))
+                scrapes.append(await samples(collector))
+    probe = {**PAIR, "model": "model-1", "probe": "inference"}
+    grown = {key: increase([scrape.get(key) for scrape in scrapes]) for key in scrapes[-1]}
+    assert value(grown, "probes_total", probe) == 5
+    assert value(grown, "ttft_seconds_count", STREAM) == 5
+    assert value(grown, "ttft_seconds_sum", STREAM) == pytest.approx(5 * 0.3)
+    assert value(grown, "ingest_results_total") == 5
+    agent = {"agent": "agent-1", "agent_region": "eu-central"}
+    assert value(grown, "agent_dropped_results_total", agent) == 0, "no loss happened meanwhile"
+    assert value(grown, "agent_expected_results_total", agent) == 0
+    assert all(
+        value(grown, "probe_failures_total", {**probe, "reason": o}) == 0 for o in Outcome if o is not Outcome.OK
+    )
+
+
+def increase(values: Sequence[float | None]) -> float:
+    """Return what a counter grew by, as Prometheus counts: a fall is a start from 0, an absence is skipped over."""
+    seen = [one for one in values if one is not None]
+    return sum(after - before if after >= before else after for before, after in pairwise(seen))
+
+
+async def test_the_settings_of_series_hold(database_url: str) -> None:
+    settings = Settings(database_url=database_url, max_series=80, time_bounds=(0.2, 1.0), rate_bounds=(60.0,))
+    async with running_collector(database_url, settings=settings) as collector:
+        await collector.send(batch_of([inference_result(0), rtt_result(1)]))
+        found = await samples(collector)
+    assert value(found, "series") is not None
+    assert 0 < (value(found, "series") or 0) <= value(found, "max_series") == 80
+    assert (value(found, "refused_series_total") or 0) > 0
+    assert value(found, "ingest_results_total") == 2
+    bounds = {dict(labels)["le"] for name, labels in found if name.endswith("rtt_seconds_bucket")}
+    assert bounds == {"0.2", "1.0", "+Inf"}
+
+
+async def test_a_pair_that_is_silent_for_long_loses_its_series_and_finds_them_again(database_url: str) -> None:
+    settings = Settings(database_url=database_url, series_ttl=timedelta(minutes=1))
+    async with running_collector(database_url, settings=settings) as collector:
+        await collector.send(batch_of([inference_result(0)]))
+        feeds = collector.context.metrics._feeds  # noqa: SLF001  its clock
+        now = feeds._monotonic  # noqa: SLF001  as above
+        feeds._monotonic = lambda: now() + 61  # noqa: SLF001  as above
+        gone = await samples(collector)
+        await collector.send(batch_of([inference_result(1)]))
+        back = await samples(collector)
+    assert value(gone, "ttft_seconds_count", STREAM) is None
+    assert value(back, "ttft_seconds_count", STREAM) == 1
+
+
+async def test_refused_requests_are_counted_by_reason(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        before = await samples(collector)
+        await collector.post(b"{}", token="wrong")
+        await collector.post(b"no json")
+        after = await samples(collector)
+    assert value(before, "refused_requests_total", {"reason": "unauthorized"}) == 0
+    assert value(after, "refused_requests_total", {"reason": "unauthorized"}) == 1
+    assert value(after, "refused_requests_total", {"reason": "invalid"}) == 1

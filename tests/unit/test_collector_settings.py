@@ -17,6 +17,11 @@ def test_what_is_not_set_has_its_default() -> None:
     assert settings.read_token_sha256 is None
 
 
+def test_bounds_of_histograms_are_read_in_order() -> None:
+    settings = load_settings({**URL, "ISOCHRONE_TIME_BOUNDS": "0.01, 0.5,1", "ISOCHRONE_RATE_BOUNDS": "10"})
+    assert (settings.time_bounds, settings.rate_bounds) == ((0.01, 0.5, 1.0), (10.0,))
+
+
 def test_a_flag_wins_over_the_environment() -> None:
     settings = load_settings({**URL, "ISOCHRONE_LISTEN": "0.0.0.0:1"}, listen="[::1]:2")
     assert settings.listen == Listen("::1", 2)
@@ -41,6 +46,19 @@ def test_a_flag_wins_over_the_environment() -> None:
         ("ISOCHRONE_KEEP_MINUTES", "0d"),
         ("ISOCHRONE_KEEP_HOURS", "for ever"),
         ("ISOCHRONE_READ_TOKEN_FILE", "/does/not/exist"),
+        ("ISOCHRONE_MAX_SERIES", "0"),
+        ("ISOCHRONE_SERIES_TTL", "59s"),
+        ("ISOCHRONE_SERIES_TTL", "366d"),
+        ("ISOCHRONE_SERIES_TTL", "3600"),
+        ("ISOCHRONE_TIME_BOUNDS", ""),
+        ("ISOCHRONE_TIME_BOUNDS", "0.1;0.2"),
+        ("ISOCHRONE_TIME_BOUNDS", "0.2,0.1"),
+        ("ISOCHRONE_TIME_BOUNDS", "0.1,0.1"),
+        ("ISOCHRONE_TIME_BOUNDS", "0,1"),
+        ("ISOCHRONE_TIME_BOUNDS", "0.1,nan"),
+        ("ISOCHRONE_TIME_BOUNDS", "0.1,inf"),
+        ("ISOCHRONE_RATE_BOUNDS", "1,1000000"),
+        ("ISOCHRONE_RATE_BOUNDS", ",".join(map(str, range(1, 202)))),
         ("ISOCHRONE_TRUSTED_PROXIES", "balancer"),
         ("ISOCHRONE_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("ISOCHRONE_TRUSTED_PROXIES", "10.0.0.1,,"),

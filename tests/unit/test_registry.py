@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.auth import Credential
 from collector.errors import DatabaseUnavailable, SchemaBehind
@@ -140,6 +142,63 @@ def test_nothing_is_planned_before_the_target_exists() -> None:
     assert {one.seconds for one in registry.planned(since=THEN - DAYS, until=THEN - MINUTES)} <= {0}
 
 
+@st.composite
+def fleets(draw: st.DrawFn) -> Registry:
+    """Give any registry: agents of three regions, endpoints by all kinds of selectors, files of several times."""
+    regions = [RegionRow(id=n, name=name) for n, name in enumerate(("eu-central", "eu-west", "ap-south"))]
+    agents = tuple(
+        AgentRow(
+            id=n,
+            name=f"{draw(st.sampled_from(['berlin', 'paris']))}-{n}",
+            region=draw(st.sampled_from(regions)),
+            labels=draw(st.sampled_from([{}, {"isp": "x"}, {"isp": "y", "v": "4"}])),
+            created_at=NOW - draw(st.integers(0, 90)) * MINUTES,
+        )
+        for n in range(draw(st.integers(0, 8)))
+    )
+    selectors = st.builds(
+        Selector,
+        names=st.sampled_from([None, ("berlin-*",), ("*-1", "*-2"), ()]),
+        regions=st.sampled_from([None, ("eu-*",), ("ap-south", "nowhere"), ()]),
+        labels=st.sampled_from([None, {"isp": "x"}, {"v": "4"}]),
+    )
+    (endpoint,) = TARGETS.endpoints
+    modules = st.lists(st.sampled_from(["rtt", "chat", "warm"]), unique=True, min_size=1).map(tuple)
+    documents = [
+        msgspec.structs.replace(
+            TARGETS, endpoints=(msgspec.structs.replace(endpoint, modules=draw(modules), agents=draw(selectors)),)
+        )
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    snapshot = rows(*documents)
+    revisions = tuple(
+        msgspec.structs.replace(row, applied_at=NOW - (20 * n + 10) * MINUTES)
+        for n, row in enumerate(snapshot.revisions)
+    )
+    if draw(st.booleans()):
+        revisions = (msgspec.structs.replace(revisions[0], share_percent=50), *revisions[1:])
+    return Registry(msgspec.structs.replace(snapshot, agents=agents, regions=tuple(regions), revisions=revisions))
+
+
+@given(fleets())
+def test_places_are_what_is_assigned_to_any_agent_of_a_region(registry: Registry) -> None:
+    places = [(one.agent.region.name, one.target.id) for one in registry.places()]
+    assert len(places) == len(set(places))
+    assert set(places) == {(one.agent.region.name, one.target.id) for one in registry.assigned()}
+
+
+@given(fleets())
+def test_what_is_planned_of_a_region_is_what_is_planned_of_its_agents(registry: Registry) -> None:
+    sums = []
+    for planned in (registry.planned, registry.planned_by_region):
+        seconds: dict[tuple[str, int], float] = {}
+        for one in planned(since=NOW - 60 * MINUTES, until=NOW):
+            place = (one.assigned.agent.region.name, one.assigned.target.id)
+            seconds[place] = seconds.get(place, 0.0) + one.seconds
+        sums.append({place: found for place, found in seconds.items() if found})
+    assert sums[0] == pytest.approx(sums[1])
+
+
 class Source:
     """Rows that a test may change or take away, and a clock that it turns."""
 
@@ -148,7 +207,10 @@ class Source:
         self.now = 100.0
         self.loads = 0
         self.seen: list[Registry] = []
-        self.cache = RegistryCache(self.load, monotonic=lambda: self.now, on_change=self.seen.append)
+        self.cache = RegistryCache(self.load, monotonic=lambda: self.now, on_change=self.note)
+
+    async def note(self, registry: Registry) -> None:
+        self.seen.append(registry)
 
     async def load(self) -> Rows:
         self.loads += 1
@@ -274,8 +336,12 @@ class Database:
         return read
 
 
+async def unheeded(registry: Registry) -> None:
+    """Take note of no change."""
+
+
 def cached(database: Database, now: list[float]) -> RegistryCache:
-    return RegistryCache(database.load, monotonic=lambda: now[0], on_change=lambda _registry: None)
+    return RegistryCache(database.load, monotonic=lambda: now[0], on_change=unheeded)
 
 
 @pytest.mark.anyio
@@ -352,8 +418,12 @@ def test_an_agent_that_was_revoked_is_in_no_canary() -> None:
 
 @pytest.mark.anyio
 async def test_who_may_come_in_changes_no_share_and_no_series() -> None:
-    database, now, changes = Database(), [100.0], []
-    cache = RegistryCache(database.load, monotonic=lambda: now[0], on_change=changes.append)
+    database, now, changes = Database(), [100.0], list[Registry]()
+
+    async def note(registry: Registry) -> None:
+        changes.append(registry)
+
+    cache = RegistryCache(database.load, monotonic=lambda: now[0], on_change=note)
     first = await cache.get()
     share, known = first.share(1), first.known_targets(1)
     key = Credential(key_id="k", agent_id=1, secret_sha256="", revoked=False)
