@@ -71,10 +71,14 @@ class Commits:
         self.under_way = 0
         """Batches that were handed in and are not answered yet."""
 
-    async def store(self, parcel: Parcel) -> Repeated | None:
-        """Return after the commit: what the ledger says of a repeat, None for a new batch. Raise as `store_batches`."""
+    async def store(self, parcel: Parcel, *, deadline: float | None = None) -> Repeated | None:
+        """Return after the commit: what the ledger says of a repeat, None for a new batch. Raise as `store_batches`.
+
+        `deadline` is by the loop's clock; None: `ANSWER_SECONDS` from now.
+        """
         loop = asyncio.get_running_loop()
-        one = _Waiting(parcel=parcel, deadline=loop.time() + engine.ANSWER_SECONDS, done=loop.create_future())
+        end = loop.time() + engine.ANSWER_SECONDS
+        one = _Waiting(parcel=parcel, deadline=end if deadline is None else deadline, done=loop.create_future())
         name = parcel.ledger.agent_id if self._by_agent else 0
         queue = self._queues[name]
         queue.waiting.append(one)

@@ -121,14 +121,17 @@ class Ingested(msgspec.Struct, frozen=True, kw_only=True):
 _rejected_decoder = msgspec.json.Decoder(tuple[Rejected, ...])
 
 
-async def ingest(commits: Commits, partitions: Partitions, *, plan: Plan, ledger: Ledger) -> Ingested:
+async def ingest(
+    commits: Commits, partitions: Partitions, *, plan: Plan, ledger: Ledger, deadline: float | None = None
+) -> Ingested:
     """Store the plan once; a repeat stores nothing and is answered as before. Raise DatabaseUnavailable.
 
-    A row that the database refuses is rejected by name, and does not hold the others.
+    A row that the database refuses is rejected by name, and does not hold the others. Nothing is stored after
+    `deadline`, as `Commits.store` has it, however often it was tried before.
     """
     await partitions.ensure(commits.engine, plan.days)
     try:
-        return await _store(commits, plan, ledger)
+        return await _store(commits, plan, ledger, deadline=deadline)
     except Conflict:  # a deadlock has a loser: it wins when it tries again
         pass
     except MissingPartition:
@@ -137,7 +140,7 @@ async def ingest(commits: Commits, partitions: Partitions, *, plan: Plan, ledger
     except UnstorableRow:
         plan = without(plan, await unstorable_rows(commits.engine, plan.rows))
     try:
-        return await _store(commits, plan, ledger)
+        return await _store(commits, plan, ledger, deadline=deadline)
     except UnstorableRow as exc:
         raise DatabaseUnavailable(f"the database refuses rows and does not say which: {exc}") from exc
 
@@ -200,9 +203,9 @@ def without(plan: Plan, places: Collection[int]) -> Plan:
     )
 
 
-async def _store(commits: Commits, plan: Plan, ledger: Ledger) -> Ingested:
+async def _store(commits: Commits, plan: Plan, ledger: Ledger, *, deadline: float | None) -> Ingested:
     parcel = Parcel(ledger=_ledger_row(ledger, plan), rows=plan.rows, word=_word(ledger, plan))
-    repeated = await commits.store(parcel)
+    repeated = await commits.store(parcel, deadline=deadline)
     if repeated is not None:
         return _repeat(plan, repeated)
     return Ingested(plan=plan, accepted=len(plan.rows), duplicate=0, late=plan.late, rejected=plan.rejected)

@@ -41,10 +41,10 @@ async def _all_under_way(collector: Collector, count: int) -> None:
 
 
 @asynccontextmanager
-async def held_ledger(collector: Collector) -> AsyncIterator[None]:
+async def held_ledger(collector: Collector) -> AsyncIterator[psycopg.AsyncConnection]:
     async with await psycopg.AsyncConnection.connect(collector.database_url) as holder:
         await holder.execute("LOCK TABLE batch IN EXCLUSIVE MODE")
-        yield
+        yield holder
 
 
 async def fleet(collector: Collector) -> list[str]:
@@ -138,6 +138,27 @@ async def test_what_is_answered_503_for_want_of_time_is_not_stored_later(
         monkeypatch.undo()
         assert (await collector.send(batch_of([rtt_result(1000)]))).status_code == 200  # a lane is free again
         assert [seq for (seq,) in collector.rows("SELECT seq FROM result ORDER BY seq")] == [999, 1000]
+
+
+async def test_what_took_its_time_before_it_was_stored_has_only_the_rest(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that outlived the answer would be missed by those who follow."""
+    async with running_collector(database_url) as collector, held_ledger(collector) as ledger:
+        monkeypatch.setattr(engine, "ANSWER_SECONDS", 2.0)
+        number = collector.context.runs.number
+
+        async def slow_number(agent_id: int, boot_id: UUID) -> int:
+            await asyncio.sleep(1.0)
+            return await number(agent_id, boot_id)
+
+        monkeypatch.setattr(collector.context.runs, "number", slow_number)
+        assert (await collector.send(batch_of([rtt_result(1)]))).status_code == 503
+        await asyncio.sleep(0.2)  # both ended at one moment; a transaction with time of its own would have 0.8 s more
+        await ledger.commit()
+        monkeypatch.undo()
+        assert (await collector.send(batch_of([rtt_result(2)]))).status_code == 200
+        assert [seq for (seq,) in collector.rows("SELECT seq FROM result ORDER BY seq")] == [2]
 
 
 async def test_the_books_of_a_crowd_are_those_of_one_after_the_other(database_url: str) -> None:
