@@ -182,7 +182,9 @@ def _span(database_url: str, since: datetime | None, until: datetime | None) -> 
     if not days:
         return _floor(now), _floor(now)
     # Of days without a partition nothing can be made anew: rollups that stand there would be taken for wrong.
-    oldest, newest = (datetime.combine(day, datetime.min.time(), UTC) for day in (days[0], days[-1] + timedelta(days=1)))
+    oldest, newest = (
+        datetime.combine(day, datetime.min.time(), UTC) for day in (days[0], days[-1] + timedelta(days=1))
+    )
     first = _floor(oldest if since is None else max(since, oldest))
     return first, max(first, _EPOCH - ((_EPOCH - min(until, newest)) // HOUR) * HOUR)
 

@@ -310,6 +310,8 @@ async def test_a_partition_of_another_name_does_no_harm(database_url: str) -> No
     async with running_collector(database_url) as collector:
         await collector.send(aged(60))
         collector.alter("CREATE TABLE rest PARTITION OF result DEFAULT")
-        collector.alter("CREATE TABLE x2020 PARTITION OF result FOR VALUES FROM ('2020-01-01 00:00Z') TO ('2021-01-01 00:00Z')")
+        collector.alter(
+            "CREATE TABLE x2020 PARTITION OF result FOR VALUES FROM ('2020-01-01 00:00Z') TO ('2021-01-01 00:00Z')"
+        )
         answer = await collector.client.get("/v1/results")
         assert (answer.status_code, len(answer.json()["results"])) == (200, 1)
