@@ -192,8 +192,8 @@ def _check_hours(keep: Keep) -> None:
     if keep.hours < keep.minutes:  # long spans are read from hours: without them they would seem empty
         hours, minutes = (format_duration(span.total_seconds()) for span in (keep.hours, keep.minutes))
         raise SettingsError(
-            f"ISOCHRONE_KEEP_HOURS={hours!r} is shorter than ISOCHRONE_KEEP_MINUTES, {minutes}: write {minutes} or more,"
-            " or keep the minutes for less"
+            f"ISOCHRONE_KEEP_HOURS={hours!r} is shorter than ISOCHRONE_KEEP_MINUTES, {minutes}: write {minutes} or"
+            " more, or keep the minutes for less"
         )
 
 
