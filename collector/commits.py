@@ -88,11 +88,11 @@ class Commits:
     async def store(self, parcel: Parcel, *, deadline: float | None = None) -> Repeated | None:
         """Return after the commit: what the ledger says of a repeat, None for a new batch. Raise as `store_batches`.
 
-        `deadline` is by the loop's clock; None: `ANSWER_SECONDS` from now.
+        Nothing is stored after `deadline`, by the loop's clock; None: after the longest wait from now.
         """
         loop = asyncio.get_running_loop()
-        end = loop.time() + engine.ANSWER_SECONDS
-        one = _Waiting(parcel=parcel, deadline=end if deadline is None else deadline, done=loop.create_future())
+        until = loop.time() + engine.ANSWER_SECONDS if deadline is None else deadline
+        one = _Waiting(parcel=parcel, deadline=until, done=loop.create_future())
         if self.apart.get(one.key, 0.0) > loop.time():
             self._open_apart(one)
         else:

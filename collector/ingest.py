@@ -103,6 +103,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: Batch
     receipt: Receipt
+    deadline: float | None = None
+    """By the loop's clock: when the sender is told that it was not stored; None: after the longest wait from now."""
 
 
 class Ingested(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,17 +123,14 @@ class Ingested(msgspec.Struct, frozen=True, kw_only=True):
 _rejected_decoder = msgspec.json.Decoder(tuple[Rejected, ...])
 
 
-async def ingest(
-    commits: Commits, partitions: Partitions, *, plan: Plan, ledger: Ledger, deadline: float | None = None
-) -> Ingested:
+async def ingest(commits: Commits, partitions: Partitions, *, plan: Plan, ledger: Ledger) -> Ingested:
     """Store the plan once; a repeat stores nothing and is answered as before. Raise DatabaseUnavailable.
 
-    A row that the database refuses is rejected by name, and does not hold the others. Nothing is stored after
-    `deadline`, as `Commits.store` has it, however often it was tried before.
+    A row that the database refuses is rejected by name, and does not hold the others.
     """
     await partitions.ensure(commits.engine, plan.days)
     try:
-        return await _store(commits, plan, ledger, deadline=deadline)
+        return await _store(commits, plan, ledger)
     except Conflict:  # a deadlock has a loser: it wins when it tries again
         pass
     except MissingPartition:
@@ -140,7 +139,7 @@ async def ingest(
     except UnstorableRow:
         plan = without(plan, await unstorable_rows(commits.engine, plan.rows))
     try:
-        return await _store(commits, plan, ledger, deadline=deadline)
+        return await _store(commits, plan, ledger)
     except UnstorableRow as exc:
         raise DatabaseUnavailable(f"the database refuses rows and does not say which: {exc}") from exc
 
@@ -203,9 +202,9 @@ def without(plan: Plan, places: Collection[int]) -> Plan:
     )
 
 
-async def _store(commits: Commits, plan: Plan, ledger: Ledger, *, deadline: float | None) -> Ingested:
+async def _store(commits: Commits, plan: Plan, ledger: Ledger) -> Ingested:
     parcel = Parcel(ledger=_ledger_row(ledger, plan), rows=plan.rows, word=_word(ledger, plan))
-    repeated = await commits.store(parcel, deadline=deadline)
+    repeated = await commits.store(parcel, deadline=ledger.deadline)
     if repeated is not None:
         return _repeat(plan, repeated)
     return Ingested(plan=plan, accepted=len(plan.rows), duplicate=0, late=plan.late, rejected=plan.rejected)

@@ -134,8 +134,8 @@ async def _store(delivery: Delivery, plan: Plan, context: Context, *, deadline: 
         received_at=delivery.moments.received_at,
         flush_seconds=context.settings.flush_seconds,
     )
-    ledger = Ledger(batch=delivery.decoded.batch, receipt=receipt)
-    return await ingest(context.commits, context.partitions, plan=plan, ledger=ledger, deadline=deadline)
+    ledger = Ledger(batch=delivery.decoded.batch, receipt=receipt, deadline=deadline)
+    return await ingest(context.commits, context.partitions, plan=plan, ledger=ledger)
 
 
 def _note_report(delivery: Delivery, context: Context) -> None:
