@@ -127,7 +127,7 @@ def load_settings(
     environment: Mapping[str, str], *, targets: Path | None = None, listen: str | None = None
 ) -> Settings:
     """Return the settings in `environment`, flags winning; raise SettingsError naming the variable and its value."""
-    return Settings(
+    settings = Settings(
         database_url=database_url(environment),
         read_database_url=_postgres_url("ISOCHRONE_READ_DATABASE_URL", environment.get("ISOCHRONE_READ_DATABASE_URL")),
         listen=_read("ISOCHRONE_LISTEN", listen or environment.get("ISOCHRONE_LISTEN", DEFAULT_LISTEN), parse_listen),
@@ -154,6 +154,8 @@ def load_settings(
         receivers=load_receivers(environment),
         targets=targets,
     )
+    _check_hours(settings.keep)
+    return settings
 
 
 def database_url(environment: Mapping[str, str]) -> str:
@@ -236,6 +238,15 @@ def _span(text: str) -> timedelta:
         shortest, longest = (format_duration(span.total_seconds()) for span in (MIN_KEEP, MAX_KEEP))
         raise ValueError(f"write {shortest} to {longest}: results may be 7d old when they come")
     return timedelta(seconds=seconds)
+
+
+def _check_hours(keep: Keep) -> None:
+    if keep.hours < keep.minutes:  # long spans are read from hours: without them they would seem empty
+        hours, minutes = (format_duration(span.total_seconds()) for span in (keep.hours, keep.minutes))
+        raise SettingsError(
+            f"ISOCHRONE_KEEP_HOURS={hours!r} is shorter than ISOCHRONE_KEEP_MINUTES, {minutes}: write {minutes} or"
+            " more, or keep the minutes for less"
+        )
 
 
 def _networks(name: str, text: str | None) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ CollectorError
 +-- Unsettled             results are not rolled up yet: they are not dropped before
 +-- DoneElsewhere         another collector is at it: nothing is left to do
 +-- DatabaseUnavailable   the database is at fault, not the data: try again (503)
+|   +-- Locked            another transaction holds what is needed
 |   +-- Conflict          it chose one of two transactions: once more, at once
 |   +-- StatementTooSlow  it gave up on one statement; for a reader: too much was asked for
 +-- Refused               a request that breaks a rule; `kind` names its problem (collector/api/problems.py)
@@ -73,6 +74,12 @@ class DatabaseUnavailable(CollectorError):
         super().__init__(text)
         if plain is not None:
             self.plain = plain
+
+
+class Locked(DatabaseUnavailable):
+    """Another transaction held a lock for longer than anybody waits."""
+
+    plain = "others held a lock in the database for too long"
 
 
 class Conflict(DatabaseUnavailable):

@@ -103,6 +103,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: Batch
     receipt: Receipt
+    deadline: float | None = None
+    """By the loop's clock: when the sender is told that it was not stored; None: after the longest wait from now."""
 
 
 class Ingested(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +204,7 @@ def without(plan: Plan, places: Collection[int]) -> Plan:
 
 async def _store(commits: Commits, plan: Plan, ledger: Ledger) -> Ingested:
     parcel = Parcel(ledger=_ledger_row(ledger, plan), rows=plan.rows, word=_word(ledger, plan))
-    repeated = await commits.store(parcel)
+    repeated = await commits.store(parcel, deadline=ledger.deadline)
     if repeated is not None:
         return _repeat(plan, repeated)
     return Ingested(plan=plan, accepted=len(plan.rows), duplicate=0, late=plan.late, rejected=plan.rejected)

@@ -172,16 +172,21 @@ def rebuild(
 
 
 def _span(database_url: str, since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
-    """Return whole hours around what is asked for."""
+    """Return whole hours around what is asked for, as far as there are raw results to make them from."""
     now = datetime.now(UTC)
-    if since is None:
-        with admin_transaction(database_url) as connection:
-            days = existing_days(connection)
-        since = datetime.combine(days[0], datetime.min.time(), UTC) if days else now
     until = now + AHEAD if until is None else until
-    if until <= since:
+    if since is not None and until <= since:
         raise SettingsError(f"--until {until.isoformat()} is not after --since {since.isoformat()}")
-    return _floor(since), -((_EPOCH - until) // HOUR) * HOUR + _EPOCH
+    with admin_transaction(database_url) as connection:
+        days = existing_days(connection)
+    if not days:
+        return _floor(now), _floor(now)
+    # Of days without a partition nothing can be made anew: rollups that stand there would be taken for wrong.
+    oldest, newest = (
+        datetime.combine(day, datetime.min.time(), UTC) for day in (days[0], days[-1] + timedelta(days=1))
+    )
+    first = _floor(oldest if since is None else max(since, oldest))
+    return first, max(first, _EPOCH - ((_EPOCH - min(until, newest)) // HOUR) * HOUR)
 
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)

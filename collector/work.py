@@ -16,6 +16,7 @@ from collector.store.agents import list_agents, record_reports
 from collector.store.credentials import clones_since, record_clone
 from collector.store.engine import database_bytes, run
 from collector.store.fleet import list_facts
+from collector.store.stalled import end_stalled
 
 READINESS_SECONDS: Final = 15.0
 REGISTRY_SECONDS: Final = 10.0
@@ -28,6 +29,7 @@ RETENTION_SECONDS: Final = 3_600.0
 CANARY_SECONDS: Final = 15.0
 SIZE_SECONDS: Final = 60.0
 REPLICA_SECONDS: Final = 10.0
+STALLED_LOOK_SECONDS: Final = 15.0
 RETRY_SECONDS: Final = 5.0
 
 _log = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ def jobs_of(context: Context) -> list[Job]:
         Job(name="fleet", seconds=FLEET_SECONDS, work=lambda: show_fleet(context)),
         Job(name="rollup", seconds=ROLLUP_SECONDS, work=lambda: roll_up(context)),
         Job(name="retention", seconds=RETENTION_SECONDS, work=lambda: drop_old(context)),
+        Job(name="stalled", seconds=STALLED_LOOK_SECONDS, work=lambda: free_batches(context)),
         Job(name="canary", seconds=CANARY_SECONDS, work=lambda: watch_canary(context)),
         Job(name="recall", seconds=RETRY_SECONDS, work=lambda: recall(context), once=True),
         *_size_job(context),
@@ -167,6 +170,17 @@ async def drop_old(context: Context) -> None:
     """Drop what is older than it is kept: not by a wrong clock."""
     await context.check_ready()
     await retention.enforce(context.engine, context.settings.keep, context.utc_now())
+
+
+async def free_batches(context: Context) -> None:
+    """End transactions in which another collector stands still: their batches come again, and would wait for it."""
+    ended = await run(context.engine, end_stalled)
+    if ended:
+        _log.warning(
+            "ended %d transactions of a collector that stood still in the middle of storing: look whether all"
+            " collectors are well; agents send those batches again",
+            ended,
+        )
 
 
 async def recall(context: Context) -> None:

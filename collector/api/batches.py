@@ -97,8 +97,8 @@ def _check_sender(decoded: Decoded, caller: Caller) -> None:
 async def _keep(delivery: Delivery, context: Context) -> Ingested:
     """Plan and store, within the time that followers of `/v1/results` wait for what was received before."""
     try:
-        async with asyncio.timeout(engine.ANSWER_SECONDS):
-            done = await _store(delivery, await _plan(delivery, context), context)
+        async with asyncio.timeout(engine.ANSWER_SECONDS) as bound:
+            done = await _store(delivery, await _plan(delivery, context), context, deadline=bound.when())
     except TimeoutError as exc:
         context.metrics.set_database_up(up=False)
         context.health.note_storing(DatabaseUnavailable.plain)
@@ -131,13 +131,13 @@ def _plan_by(delivery: Delivery, registry: Registry, *, run_id: int, late_second
     return plan_batch(delivery.decoded, sender, moments=delivery.moments, late_seconds=late_seconds)
 
 
-async def _store(delivery: Delivery, plan: Plan, context: Context) -> Ingested:
+async def _store(delivery: Delivery, plan: Plan, context: Context, *, deadline: float | None) -> Ingested:
     receipt = Receipt(
         agent_id=delivery.caller.agent.id,
         received_at=delivery.moments.received_at,
         flush_seconds=context.settings.flush_seconds,
     )
-    ledger = Ledger(batch=delivery.decoded.batch, receipt=receipt)
+    ledger = Ledger(batch=delivery.decoded.batch, receipt=receipt, deadline=deadline)
     return await ingest(context.commits, context.partitions, plan=plan, ledger=ledger)
 
 

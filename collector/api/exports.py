@@ -24,6 +24,8 @@ FIRST_STRETCH: Final = timedelta(minutes=1)
 SHORTEST_STRETCH: Final = timedelta(seconds=1)
 LONGEST_STRETCH: Final = timedelta(days=1)
 GROWTH: Final = 4
+SHRINK: Final = GROWTH**3
+"""After a look that was too much for the database: results lie closer there."""
 QUICK_SECONDS: Final = 0.2
 """After a quicker look that found little the next is longer."""
 TAKE_SECONDS = 60.0
@@ -101,7 +103,8 @@ async def file_of(pieces: AsyncIterator[list[Values]], writer: Writer) -> AsyncG
 async def pieces_of(context: Context, filters: dict[str, str], span: Span) -> AsyncGenerator[list[Values]]:
     """Yield the results of a span, each once; raise Refused and DatabaseUnavailable.
 
-    Looks at a stretch at a time: it grows where there is little, and shrinks where there is more than a piece.
+    Looks at a stretch at a time: it grows where there is little, and shrinks where there is more than a piece, or more
+    than the database finds in time.
     """
     since, stretch, place = span.since, FIRST_STRETCH, StartPlace(started_at=span.since)
     begun = False
@@ -109,7 +112,13 @@ async def pieces_of(context: Context, filters: dict[str, str], span: Span) -> As
         until = min(since + stretch, span.until)
         piece = Piece(since=since, until=until, place=place, limit=PIECE_ROWS)
         asked_at = context.monotonic()
-        rows = await _read(context, filters, piece, begun=begun)
+        try:
+            rows = await _read(context, filters, piece, begun=begun)
+        except Refused as exc:
+            if exc.kind != "too_much" or stretch <= SHORTEST_STRETCH:
+                raise
+            stretch = max(stretch / SHRINK, SHORTEST_STRETCH)
+            continue
         quick = context.monotonic() - asked_at < QUICK_SECONDS
         if rows:
             begun = True

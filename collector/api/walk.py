@@ -2,7 +2,8 @@
 
 No index leads to the newest results with a rare property: they have to be looked for. A look at a minute is cheap
 whatever the fleet's size; as long as looks are quick, the next is four times as long. After `WALK_SECONDS` the walk
-stops where it is, and whoever asked goes on from there.
+stops where it is, and whoever asked goes on from there. A look that is too much for the database after all, for results
+lie closer there, is taken again at a shorter stretch.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,12 +13,14 @@ from uuid import UUID
 
 import msgspec
 
+from collector.errors import Refused
 from collector.ingest import MAX_AGE_SECONDS, MAX_AHEAD_SECONDS
 from collector.store.reading import Look, Place, Row
 
 FIRST_LOOK: Final = timedelta(minutes=1)
 LONGEST_LOOK: Final = timedelta(days=1)
 GROWTH: Final = 4
+SHRINK: Final = GROWTH**3
 QUICK_SECONDS: Final = 0.2
 """After a quicker look the next is longer: it takes a second at most."""
 WALK_SECONDS: Final = 2.0
@@ -63,6 +66,14 @@ class Pace:
             self.length = min(self.length * GROWTH, LONGEST_LOOK)
         self._looked = now
 
+    def shorten(self) -> bool:
+        """Take note that a look was too much; return whether there is a shorter one."""
+        if self.length <= FIRST_LOOK:
+            return False
+        self.length = max(FIRST_LOOK, self.length / SHRINK)
+        self._looked = self._monotonic()
+        return True
+
     @property
     def tired(self) -> bool:
         """Whether the walk has taken its time."""
@@ -75,7 +86,10 @@ async def walk_back(walk: Walk, fetch: Fetch, pace: Pace) -> Walked:
     place, top = walk.place, min(walk.place.received_at, walk.received_until)
     while top > walk.received_since:
         low = max(walk.received_since, top - pace.length)
-        rows += await fetch(_look(walk, place, (low, top), found=len(rows)))
+        found = await _found(fetch, _look(walk, place, (low, top), found=len(rows)), pace)
+        if found is None:
+            continue
+        rows += found
         if len(rows) >= walk.limit:
             return Walked(rows=rows, place=place_of(rows[-1]))
         place, top = before(low), low
@@ -91,7 +105,10 @@ async def walk_on(walk: Walk, fetch: Fetch, pace: Pace) -> Walked:
     place, bottom = walk.place, max(walk.place.received_at, walk.received_since)
     while bottom < walk.received_until:
         high = min(walk.received_until, bottom + pace.length)
-        rows += await fetch(_look(walk, place, (bottom, high), found=len(rows)))
+        found = await _found(fetch, _look(walk, place, (bottom, high), found=len(rows)), pace)
+        if found is None:
+            continue
+        rows += found
         if len(rows) >= walk.limit:
             return Walked(rows=rows, place=place_of(rows[-1]))
         place, bottom = behind(high), high
@@ -99,6 +116,16 @@ async def walk_on(walk: Walk, fetch: Fetch, pace: Pace) -> Walked:
         if pace.tired and bottom < walk.received_until:
             return Walked(rows=rows, place=place)
     return Walked(rows=rows, place=None)
+
+
+async def _found(fetch: Fetch, look: Look, pace: Pace) -> list[Row] | None:
+    """Return what a look finds; None when it was too much, and the next is shorter."""
+    try:
+        return await fetch(look)
+    except Refused as exc:
+        if exc.kind != "too_much" or not pace.shorten():
+            raise
+        return None
 
 
 def before(moment: datetime) -> Place:

@@ -21,7 +21,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.ext.asyncio import AsyncEngine as AsyncEngine  # noqa: PLC0414  as above
 
-from collector.errors import Conflict, DatabaseUnavailable, DatabaseUnfit, SettingsError, StatementTooSlow
+from collector.errors import Conflict, DatabaseUnavailable, DatabaseUnfit, Locked, SettingsError, StatementTooSlow
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,9 +54,9 @@ _PLAIN: Final = {
     "53200": "the database is out of memory",
     "53300": "the database has no connection left",
     "25006": "the database is read-only",
-    "55P03": "others held a lock in the database for too long",
 }
 """What may be told to everybody, by SQLSTATE."""
+_KINDS: Final = {"55P03": Locked}
 _CANCELED: Final = "57014"
 """Most often by `statement_timeout`."""
 _DATABASE_BYTES: Final = text("SELECT pg_database_size(current_database())")
@@ -181,7 +181,8 @@ def _raise_if_at_fault(cause: BaseException | None, exc: Exception) -> None:
     if lost or (state is not None and state.startswith(_AT_FAULT)):
         plain = None if state is None else _PLAIN.get(state)
         hint = ": check that Postgres runs, and that the URL is right" if lost else ""
-        raise DatabaseUnavailable(f"the database does not serve: {_one_line(cause)}{hint}", plain=plain) from exc
+        kind = _KINDS.get(state or "", DatabaseUnavailable)
+        raise kind(f"the database does not serve: {_one_line(cause)}{hint}", plain=plain) from exc
     if state in _SCHEMA_MISSING:
         raise DatabaseUnavailable(SCHEMA_MISSING, plain=SCHEMA_MISSING) from exc
 

@@ -1,7 +1,7 @@
 """Daily partitions of `result`: made ahead by a job, and by the first result of a day that has none."""
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Final
 
 import sqlalchemy.exc
@@ -16,7 +16,14 @@ DAYS_AHEAD: Final = 3
 _CREATE: Final = text("SELECT create_result_partition(:day)")
 _UNFIT: Final = ("23514", "42804", "42809", "42P16", "42P17")
 """SQLSTATEs of a table that cannot be attached: rows of other days, other columns, no table, overlapping."""
-_EXISTING: Final = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'result'::regclass")
+# The bounds stand in the partition's definition: one that somebody named otherwise, or made for all the rest, is none
+# of ours to read a date from.
+_EXISTING: Final = text(
+    "SELECT (bounds[1]::timestamptz AT TIME ZONE 'UTC')::date AS day FROM (SELECT regexp_match("
+    "pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''([^'']+)''\\)') AS bounds"
+    " FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'result'::regclass) parts"
+    " WHERE bounds IS NOT NULL ORDER BY day"
+)
 
 
 class Partitions:
@@ -59,6 +66,5 @@ def create_partition(connection: Connection, day: date) -> None:
 
 
 def existing_days(connection: Connection) -> list[date]:
-    """Return the days that have a partition, in order."""
-    names = connection.execute(_EXISTING).scalars()
-    return sorted(datetime.strptime(name, "result_%Y%m%d").replace(tzinfo=UTC).date() for name in names)
+    """Return the days that have a partition, in order; of one that holds several, the first."""
+    return list(connection.execute(_EXISTING).scalars())

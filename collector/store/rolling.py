@@ -60,9 +60,11 @@ _MARK_HOURS: Final = text(
     f" SELECT DISTINCT {binned(HOUR, 'bucket')}, agent_region_id, CAST(:now AS timestamptz)"
     f" FROM {_PAIRS} AS u (bucket, agent_region_id) ON CONFLICT DO NOTHING"
 )
+# A mark from the future was set by a clock that was wrong since: it would wait for years, and hold up retention.
 _DUE_HOURS: Final = text(
-    "SELECT hour, agent_region_id FROM dirty_hour WHERE marked_at <= CASE WHEN hour <= :ended THEN"
-    " CAST(:over AS timestamptz) ELSE CAST(:open AS timestamptz) END ORDER BY hour DESC, agent_region_id LIMIT :limit"
+    "SELECT hour, agent_region_id FROM dirty_hour WHERE marked_at > :ahead OR marked_at <= CASE WHEN hour <= :ended"
+    " THEN CAST(:over AS timestamptz) ELSE CAST(:open AS timestamptz) END"
+    " ORDER BY hour DESC, agent_region_id LIMIT :limit"
 )
 _UNMARK_HOURS: Final = text(f"DELETE FROM dirty_hour WHERE (hour, agent_region_id) IN {_PAIRS}")
 _CREATE_PARTITION: Final = text("SELECT create_rollup_partition(:level, :moment)")
@@ -150,7 +152,12 @@ def roll_minutes(connection: Connection, pairs: Sequence[Pair], *, now: datetime
 
 def take_hours(connection: Connection, now: datetime, *, rest: Rest, limit: int) -> list[Pair]:
     """Take marks on hours that have waited long enough off their list."""
-    moments = {"ended": now - timedelta(hours=1), "over": now - rest.over, "open": now - rest.open}
+    moments = {
+        "ended": now - timedelta(hours=1),
+        "over": now - rest.over,
+        "open": now - rest.open,
+        "ahead": now + rest.open,  # by so much the clocks of two collectors may differ at no cost
+    }
     pairs = sorted(
         (row.hour, row.agent_region_id) for row in connection.execute(_DUE_HOURS, {**moments, "limit": limit})
     )

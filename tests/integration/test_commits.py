@@ -17,7 +17,7 @@ from collector.errors import DatabaseUnavailable
 from collector.store import engine
 from collector.store.results import LedgerRow, Parcel
 from isochrone.batch import AgentStatus, Batch
-from tests.collecting import QUICK, REGION, Collector, batch_of, inference_result, rtt_result, running_collector
+from tests.collecting import AGENT, QUICK, REGION, Collector, batch_of, inference_result, rtt_result, running_collector
 
 pytestmark = pytest.mark.anyio
 
@@ -41,10 +41,10 @@ async def _all_under_way(collector: Collector, count: int) -> None:
 
 
 @asynccontextmanager
-async def held_ledger(collector: Collector) -> AsyncIterator[None]:
+async def held_ledger(collector: Collector) -> AsyncIterator[psycopg.AsyncConnection]:
     async with await psycopg.AsyncConnection.connect(collector.database_url) as holder:
         await holder.execute("LOCK TABLE batch IN EXCLUSIVE MODE")
-        yield
+        yield holder
 
 
 async def fleet(collector: Collector) -> list[str]:
@@ -138,6 +138,82 @@ async def test_what_is_answered_503_for_want_of_time_is_not_stored_later(
         monkeypatch.undo()
         assert (await collector.send(batch_of([rtt_result(1000)]))).status_code == 200  # a lane is free again
         assert [seq for (seq,) in collector.rows("SELECT seq FROM result ORDER BY seq")] == [999, 1000]
+
+
+async def test_what_took_its_time_before_it_was_stored_has_only_the_rest(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that outlived the answer would be missed by those who follow."""
+    async with running_collector(database_url) as collector, held_ledger(collector) as ledger:
+        monkeypatch.setattr(engine, "ANSWER_SECONDS", 2.0)
+        number = collector.context.runs.number
+
+        async def slow_number(agent_id: int, boot_id: UUID) -> int:
+            await asyncio.sleep(1.0)
+            return await number(agent_id, boot_id)
+
+        monkeypatch.setattr(collector.context.runs, "number", slow_number)
+        assert (await collector.send(batch_of([rtt_result(1)]))).status_code == 503
+        await asyncio.sleep(0.2)  # both ended at one moment; a transaction with time of its own would have 0.8 s more
+        await ledger.commit()
+        monkeypatch.undo()
+        assert (await collector.send(batch_of([rtt_result(2)]))).status_code == 200
+        assert [seq for (seq,) in collector.rows("SELECT seq FROM result ORDER BY seq")] == [2]
+
+
+@asynccontextmanager
+async def held_batches(collector: Collector, batches: list[Batch]) -> AsyncIterator[None]:
+    """Let another collector stand still while it stores these batches."""
+    ((agent_id,),) = collector.rows(f"SELECT id FROM agent WHERE name = '{AGENT}'")  # noqa: S608  a literal
+    async with await psycopg.AsyncConnection.connect(collector.database_url) as holder:
+        for batch in batches:
+            await holder.execute(
+                "INSERT INTO batch (agent_id, batch_id, boot_id, received_at, accepted, late)"
+                " VALUES (%s, %s, %s, now(), 0, 0)",
+                (agent_id, batch.batch_id, batch.boot_id),
+            )
+        yield
+        await holder.rollback()
+
+
+async def test_a_batch_that_another_transaction_holds_goes_apart_from_then_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(engine.SESSION_SETTINGS, "lock_timeout", "100")
+    async with running_collector(database_url) as collector:
+        batch = batch_of([rtt_result(1)])
+        async with held_batches(collector, [batch]):
+            assert (await collector.send(batch)).status_code == 503
+        assert [batch_id for _, batch_id in collector.context.commits.apart] == [batch.batch_id.bytes]
+        assert (await collector.send(batch)).json()["accepted"] == 1
+
+
+async def test_batches_that_others_hold_take_no_lane(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in ("lock_timeout", "statement_timeout"):
+        monkeypatch.setitem(engine.SESSION_SETTINGS, setting, "60000")
+    monkeypatch.setattr(engine, "ANSWER_SECONDS", 60.0)
+    async with running_collector(database_url) as collector:
+        batches = [batch_of([rtt_result(n)]) for n in range(3)]
+        ((agent_id,),) = collector.rows(f"SELECT id FROM agent WHERE name = '{AGENT}'")  # noqa: S608  a literal
+        later = asyncio.get_running_loop().time() + 600
+        collector.context.commits.apart.update({(int(str(agent_id)), one.batch_id.bytes): later for one in batches})
+        (token, *_) = await fleet(collector)
+        async with held_batches(collector, batches):
+            waiting = []
+            for one in batches[:2]:
+                waiting.append(asyncio.create_task(collector.send(one)))
+                await _waiters(collector, len(waiting))
+            assert (await collector.send(batch_of([rtt_result(9)]), token=token)).status_code == 200
+            assert (await collector.send(batches[2])).status_code == 503  # no room for more of these
+            assert not any(task.done() for task in waiting)
+        assert [(await task).json()["accepted"] for task in waiting] == [1, 1]
+
+
+async def _waiters(collector: Collector, count: int) -> None:
+    query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with asyncio.timeout(30):
+        while len(collector.rows(query)) < count:  # noqa: ASYNC110  the server alone knows
+            await asyncio.sleep(0.01)
 
 
 async def test_the_books_of_a_crowd_are_those_of_one_after_the_other(database_url: str) -> None:

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from collector.api import exports, readers
 from collector.api.admission import Admission
 from collector.api.asking import Span
-from collector.errors import DatabaseUnavailable
+from collector.errors import DatabaseUnavailable, StatementTooSlow
 from collector.export import FORMATS
 from collector.export import parquet as parquet_file
 from collector.schema import RESULT_COLUMNS
@@ -217,6 +217,23 @@ async def test_a_file_that_cannot_be_finished_ends_without_its_last_chunk(
             await collector.client.get("/v1/export", params={"format": "csv"})
         before = await collector.client.get("/v1/export", params={"format": "csv"})
         assert before.status_code == 503, "nothing was sent yet: told as a problem"
+
+
+async def test_a_stretch_that_is_too_much_is_taken_in_shorter_ones(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stretches grew where there was little, and the next has more than the database finds in time."""
+
+    def slow(connection: Connection, filters: dict[str, str], piece: Piece) -> list[Values]:
+        if piece.until - piece.since > timedelta(seconds=40):
+            raise StatementTooSlow("too long")
+        return export_rows(connection, filters, piece)
+
+    monkeypatch.setattr(exports, "export_rows", slow)
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_of([inference_result(n) for n in range(20)]))
+        found = lines(await fetch(collector, window="30m"))
+    assert sorted(int(line["seq"]) for line in found) == list(range(20))
 
 
 def multiply(database_url: str, count: int) -> None:

@@ -272,3 +272,46 @@ async def test_a_minute_is_seen_one_row_per_signal(database_url: str) -> None:
             assert (p50, p95, p99) == pytest.approx((5.0, 9.5, 9.9), rel=0.045)
             ((setup,),) = collector.rows(f"SELECT p95 FROM v_{level} WHERE signal = 'setup' AND count > 0")  # noqa: S608  as above
             assert setup == 0.0
+
+
+async def test_an_hour_that_a_clock_of_the_future_marked_is_rolled_up_all_the_same(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await collector.send(aged(3 * 3600.0))
+        await settled(collector)
+        collector.alter(
+            "WITH gone AS (DELETE FROM rollup_hour RETURNING bucket, agent_region_id)"
+            " INSERT INTO dirty_hour SELECT bucket, agent_region_id, now() + interval '10 years' FROM gone"
+        )
+        await rollup.work_off(collector.context.engine, datetime.now(UTC))
+        assert collector.rows("SELECT * FROM dirty_hour") == []
+        check(database_url)
+
+
+async def test_a_rebuild_leaves_what_has_no_results_to_be_made_of(database_url: str) -> None:
+    """However far back it is asked to go, and whether retention took the results or somebody by hand."""
+    async with running_collector(database_url) as collector:
+        old, noon, _ = _before_yesterday()
+        await collector.send(batch_at([(old, inference_result()), (60.0, inference_result())]))
+        await settled(collector)
+        kept = {level: stored(database_url, level) for level in LEVELS}
+        collector.alter(f"DROP TABLE result_{noon:%Y%m%d}")
+        rebuilt = rollup.rebuild(
+            database_url,
+            since=datetime(1970, 1, 1, tzinfo=UTC),
+            until=datetime(9999, 1, 1, tzinfo=UTC),
+            progress=lambda _done, _all: None,
+        )
+        assert {level: stored(database_url, level) for level in LEVELS} == kept
+        assert rebuilt.hours <= 24 * 8
+
+
+async def test_a_partition_of_another_name_does_no_harm(database_url: str) -> None:
+    """Somebody keeps what is older by himself, or what has no partition."""
+    async with running_collector(database_url) as collector:
+        await collector.send(aged(60))
+        collector.alter("CREATE TABLE rest PARTITION OF result DEFAULT")
+        collector.alter(
+            "CREATE TABLE x2020 PARTITION OF result FOR VALUES FROM ('2020-01-01 00:00Z') TO ('2021-01-01 00:00Z')"
+        )
+        answer = await collector.client.get("/v1/results")
+        assert (answer.status_code, len(answer.json()["results"])) == (200, 1)

@@ -45,6 +45,7 @@ def test_a_flag_wins_over_the_environment() -> None:
         ("ISOCHRONE_KEEP_RUNS", "30"),
         ("ISOCHRONE_KEEP_MINUTES", "0d"),
         ("ISOCHRONE_KEEP_HOURS", "for ever"),
+        ("ISOCHRONE_KEEP_HOURS", "29d"),
         ("ISOCHRONE_READ_TOKEN_FILE", "/does/not/exist"),
         ("ISOCHRONE_MAX_SERIES", "0"),
         ("ISOCHRONE_SERIES_TTL", "59s"),

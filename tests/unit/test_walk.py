@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.api.walk import QUICK_SECONDS, Pace, Walk, before, behind, walk_back, walk_on
+from collector.errors import Refused
 from collector.store.reading import Look, Place, Row
 
 pytestmark = pytest.mark.anyio
@@ -98,3 +99,29 @@ async def test_looks_grow_while_they_are_quick_and_not_while_they_are_slow() -> 
         first = pace.length
         pace.looked()
         assert (pace.length > first) is grown
+
+
+@pytest.mark.parametrize("walk", [walk_back, walk_on])
+async def test_a_look_that_is_too_much_is_taken_again_at_a_shorter_stretch(walk: Callable[..., object]) -> None:
+    """Looks grew over a quiet night, and the next meets a busy day."""
+    refused: list[timedelta] = []
+
+    async def fetch(look: Look) -> list[Row]:
+        stretch = look.received_until - look.received_since
+        if stretch > timedelta(minutes=20):
+            refused.append(stretch)
+            raise Refused("too_much", "Ask for less.")
+        return []
+
+    place = before(NOON + timedelta(days=1)) if walk is walk_back else behind(NOON - timedelta(days=1))
+    walked = await walk(walk_from(place, 9), fetch, Pace(clock(0.0)))  # type: ignore[misc]  both are coroutines
+    assert walked.place is None
+    assert refused
+
+
+async def test_a_shortest_look_that_is_too_much_is_told() -> None:
+    async def fetch(_look: Look) -> list[Row]:
+        raise Refused("too_much", "Ask for less.")
+
+    with pytest.raises(Refused, match="Ask for less"):
+        await walk_on(walk_from(behind(NOON), 9), fetch, Pace(clock(0.0)))
