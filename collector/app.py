@@ -145,6 +145,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with work.running(context):
         yield
     context.summaries.forget()
+    context.series.forget()
     with suppress(DatabaseUnavailable):
         await work.write_reports(context)
     await context.engine.dispose()

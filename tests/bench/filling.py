@@ -8,7 +8,7 @@ copied. Ten regions, ten endpoints, a round trip and a stream each, evenly over 
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -61,7 +61,7 @@ class Filled:
 def hurry(server: Postgres) -> None:
     """Let the server write as fast as it can; it starts anew."""
     for name, value in _SETTINGS.items():
-        server.execute(psycopg.sql.SQL(f"ALTER SYSTEM SET {name} = {value}"))  # noqa: S608  literals of this file
+        server.execute(psycopg.sql.SQL(f"ALTER SYSTEM SET {name} = {value}"))
     server.stop()
     server.start()
 
@@ -154,7 +154,7 @@ def _copy_day(url: str, model: datetime, days: int, *, since: datetime, until: d
             _copy(connection, table, columns, first=first, last=whole, days=days)
 
 
-def _copy(  # noqa: PLR0913  what is copied, and from where to where
+def _copy(
     connection: psycopg.Connection,
     table: str,
     columns: list[str],
