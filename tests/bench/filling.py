@@ -28,9 +28,10 @@ HOUR: Final = timedelta(hours=1)
 
 _SETTINGS: Final = {
     "fsync": "off", "synchronous_commit": "off", "wal_level": "minimal", "max_wal_senders": "0",
-    "max_wal_size": "'16GB'", "checkpoint_timeout": "'1h'",
+    "max_wal_size": "'16GB'", "checkpoint_timeout": "'1h'", "autovacuum": "off",
 }  # fmt: skip
-"""Of a server that may lose everything: what goes into a table of the same transaction needs no log."""
+"""Of a server that may lose everything: what goes into a table of the same transaction needs no log. Tables are cleaned
+once, when all are full."""
 _VALUES: Final = {
     "started_at": "at", "started_at_agent": "at", "received_at": "at + interval '5 s'",
     "started_boottime_seconds": "i", "seq": "i", "boot_id": "'0196a7c2-0000-7000-8000-00000000000a'::uuid",
