@@ -108,7 +108,7 @@ def _statement(parts: Sequence[Piece], filters: Filters, asked: Asked) -> str:
     if asked.ranks:
         tables += [
             f"spread AS ({rollupsql.merged_spread((asked.signal,))})",
-            f"ranked AS ({_ranked(len(asked.ranks))})",
+            f"ranked AS ({_ranked(asked.signal, len(asked.ranks))})",
         ]
     return f"WITH {', '.join(tables)} {_laid_out(asked)}"
 
@@ -143,16 +143,16 @@ def _source(number: int, piece: Piece, filters: Filters) -> str:
     return f"SELECT * FROM rollup_{piece.level} WHERE {' AND '.join(where)}"  # noqa: S608  names of the schema
 
 
-def _ranked(ranks: int) -> str:
+def _ranked(signal: str, ranks: int) -> str:
     """Return SQL for the bucket of each rank, from `spread`: the first up to which enough values lie."""
     buckets = ", ".join(
         f"min(b) FILTER (WHERE seen >= CAST(:rank_{number} AS float8) * total) AS rank_{number}"
         for number in range(ranks)
     )
     return (
-        f"SELECT bucket, place, {buckets} FROM (SELECT bucket, place, b,"  # noqa: S608  names of this file
-        " sum(n) OVER (PARTITION BY bucket, place ORDER BY b) AS seen,"
-        " sum(n) OVER (PARTITION BY bucket, place) AS total FROM spread) AS one GROUP BY bucket, place"
+        f"SELECT bucket, place, {buckets} FROM (SELECT bucket, place, b, {signal}_count AS total,"  # noqa: S608  as above
+        " sum(n) OVER (PARTITION BY bucket, place ORDER BY b ROWS UNBOUNDED PRECEDING) AS seen"
+        " FROM spread JOIN totals USING (bucket, place)) AS one GROUP BY bucket, place"
     )
 
 

@@ -3,7 +3,8 @@
 `ISOCHRONE_BENCH_MILLIONS=1,10,30` tells how many. Every question is asked over HTTP of a real collector: of another
 series each time, so that the answer is made, and of one again and again, so that it is kept. The same question of the
 raw rows is put to the database alone, as one would write it, which favours it. Waits are told as the 95th percentile;
-ratios are of medians. From `FULL_MILLIONS` on a ratio is a promise: among fewer results the raw rows are soon counted.
+ratios are of medians. What asks nothing tells how busy the machine is with other things: every wait has a share of it.
+From `FULL_MILLIONS` on a ratio is a promise: fewer raw rows are soon counted.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ import psycopg
 from collector import admin
 from collector.app import create_app
 from collector.config import Settings
+from collector.store.engine import admin_transaction
+from collector.store.summary import summarise_streams, summarise_trips
 from tests.bench.expectation import Expectation
 from tests.bench.filling import DAY, ENDPOINTS, HOUR, REGIONS, Filled, fill, hurry
 from tests.collecting import serving
@@ -37,29 +40,11 @@ SUMMARY_MS: Final = 50.0
 SERIES_MS: Final = 50.0
 BASELINE_MS: Final = 200.0
 
-_GOOD: Final = "r.outcome = 1 AND r.flags = 0"
-_QUANTILES: Final = "percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY r.{0}) FILTER (WHERE {1})"
-_MEAN: Final = "avg(r.{0}) FILTER (WHERE {1})"
-_FROM: Final = (
+_LINE: Final = (
+    "percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY r.ttft_seconds)"
     " FROM result r JOIN agent_region g ON g.id = r.agent_region_id JOIN target t ON t.id = r.target_id"
     " JOIN endpoint e ON e.id = t.endpoint_id WHERE r.started_at >= %(since)s AND r.started_at < %(until)s"
-)
-_LINE: Final = (
-    f"percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY r.ttft_seconds) {_FROM}"
-    f" AND g.name = %(region)s AND e.name = %(endpoint)s AND r.prober = 2 AND {_GOOD} GROUP BY 1"
-)
-_VALUES: Final = ", ".join(
-    [
-        *(_QUANTILES.format(name, _GOOD) for name in ("rtt_seconds", "ttft_seconds", "tokens_per_second")),
-        *(
-            _MEAN.format(name, _GOOD)
-            for name in ("rtt_seconds", "ttft_seconds", "network_seconds", "model_seconds", "streaming_seconds")
-        ),
-    ]
-)
-RAW_SUMMARY: Final = (
-    f"SELECT g.name, e.name, t.model, r.prober, coalesce(r.connection, t.connection), count(*), {_VALUES}"
-    f" {_FROM} GROUP BY 1, 2, 3, 4, 5"
+    " AND g.name = %(region)s AND e.name = %(endpoint)s AND r.prober = 2 AND r.outcome = 1 AND r.flags = 0 GROUP BY 1"
 )
 RAW_SERIES: Final = f"SELECT date_bin('5 minutes', r.started_at, '2000-01-01'), {_LINE}"
 RAW_BASELINE: Final = f"SELECT extract(hour FROM r.started_at), {_LINE}"  # noqa: S608  literals of this file
@@ -103,9 +88,10 @@ def run() -> list[Expectation]:
 
 def measure(url: str, millions: float) -> list[Expectation]:
     """Ask a database that holds so many results."""
-    asked, first = asyncio.run(_ask(url))
+    asked, nothing, first = asyncio.run(_ask(url))
     what = f"summary of 1 h, made, median, {millions:g} million"
     return [
+        Expectation(bench="reading", what="/healthz, which asks nothing, p95", measured=nothing.p95, unit="ms"),
         Expectation(bench="reading", what=what, measured=first.median, unit="ms"),
         *(row for one in asked for row in _rows(one, millions)),
     ]
@@ -115,8 +101,8 @@ def _millions() -> list[float]:
     return sorted(map(float, os.environ.get("ISOCHRONE_BENCH_MILLIONS", DEFAULT_MILLIONS).split(",")))
 
 
-async def _ask(url: str) -> tuple[list[Asked], Waits]:
-    """Return what was asked, and how long a summary takes that nobody asked for before."""
+async def _ask(url: str) -> tuple[list[Asked], Waits, Waits]:
+    """Return what was asked, how long an answer takes that asks nothing, and a summary that nobody asked for before."""
     app = create_app(Settings(database_url=url))
     async with serving(app) as address, httpx.AsyncClient(base_url=address, trust_env=False, timeout=60) as client:
         until = datetime.now(UTC)
@@ -128,7 +114,7 @@ async def _ask(url: str) -> tuple[list[Asked], Waits]:
                 limit=SUMMARY_MS,
                 made=None,
                 kept=await _waits(client, lambda _: "/v1/summary?window=1h"),
-                raw=await asyncio.to_thread(_raw, url, RAW_SUMMARY, HOUR),
+                raw=await asyncio.to_thread(_raw_summary, url),
             ),
             Asked(
                 what="series of 24 h",
@@ -145,9 +131,10 @@ async def _ask(url: str) -> tuple[list[Asked], Waits]:
                 raw=await asyncio.to_thread(_raw, url, RAW_BASELINE, 7 * DAY),
             ),
         ]
+        nothing = await _waits(client, lambda _: "/healthz")
         # Last, for each of these is made anew for a while: of another window each time.
         first = await _waits(client, lambda n: f"/v1/summary?window={3_600 + n}s", times=ASKED_RAW)
-        return asked, first
+        return asked, nothing, first
 
 
 def _series(query: str) -> str:
@@ -189,6 +176,19 @@ def _raw(url: str, statement: str, span: timedelta) -> float:
             begun = time.perf_counter()
             if not connection.execute(statement.encode(), parameters).fetchall():
                 raise RuntimeError(f"nothing came: {statement}")
+            waits.append((time.perf_counter() - begun) * 1_000)
+    return statistics.median(waits[1:])
+
+
+def _raw_summary(url: str) -> float:
+    """Return the median milliseconds of the statements by which the product itself sums up short windows."""
+    waits = []
+    for _ in range(ASKED_RAW + 1):
+        until = datetime.now(UTC)
+        with admin_transaction(url) as connection:
+            begun = time.perf_counter()
+            for statement in (summarise_streams, summarise_trips):
+                statement(connection, since=until - HOUR, until=until)
             waits.append((time.perf_counter() - begun) * 1_000)
     return statistics.median(waits[1:])
 
