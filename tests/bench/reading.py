@@ -162,7 +162,7 @@ async def _get(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(path)
     answer.raise_for_status()
     body = answer.json()
-    if not body.get("rows", body.get("series")):
+    if path.startswith("/v1/") and not body.get("rows", body.get("series")):
         raise RuntimeError(f"nothing came: {path}")
 
 
