@@ -32,7 +32,7 @@ def sketch(values: list[float]) -> Sketch:
 
 
 def same(a: Sketch | None, b: Sketch | None) -> bool:
-    """Tell whether two are alike; sums of sums may differ in the last bit, and those of single values by a unit each."""
+    """Tell whether two are alike; sums may differ in the last bit, and by a unit for each value."""
     assert a is not None
     assert b is not None
     parts = [(one.count, one.lowest, one.highest, one.buckets, one.counts) for one in (a, b)]
