@@ -152,6 +152,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with work.running(context), context.telemetry.running():
         yield
     context.summaries.forget()
+    context.series.forget()
     with suppress(DatabaseUnavailable):
         await work.write_reports(context)
     await context.engine.dispose()

@@ -15,7 +15,7 @@ import msgspec
 
 from collector.errors import DatabaseUnavailable, SettingsError, StatementTooSlow
 from collector.store import rolling
-from collector.store.engine import AsyncEngine, Connection, admin_transaction, run, transaction
+from collector.store.engine import AsyncEngine, Connection, admin_connection, admin_transaction, run, transaction
 from collector.store.partitions import existing_days
 from collector.store.rolling import Pair, Rest, Waiting
 
@@ -33,6 +33,8 @@ its newest minute later, and storing keeps three quarters of a processor."""
 REST_TIMES: Final = 3.0
 REST_SECONDS: Final = 60.0
 """The longest rest."""
+HOURS_OF_REBUILD: Final = 24
+"""Of one transaction at most, where there is little in an hour."""
 LOCK_SECONDS: Final = 0.1
 """How long a rebuild waits before it asks for the lock again."""
 HOUR: Final = timedelta(hours=1)
@@ -151,24 +153,32 @@ def _split(pairs: list[Pair], horizons: rolling.Horizons) -> tuple[list[Pair], i
 def rebuild(
     database_url: str, *, since: datetime | None, until: datetime | None, progress: Callable[[int, int], None]
 ) -> Rebuilt:
-    """Make the rollups anew from raw results, hour by hour, each in a transaction of its own.
+    """Make the rollups anew from raw results, a few hours in a transaction.
 
     None: from the oldest raw result, up to now. Raise SettingsError for an empty span, and DatabaseUnavailable: what
     was rebuilt until then stays. `progress` is told how many hours of how many are done.
     """
     first, last = _span(database_url, since, until)
     hours = (last - first) // HOUR
-    minute_rows = hour_rows = sealed = 0
-    for number in range(hours):
-        counts = _rebuild_hour(database_url, first + number * HOUR)
-        if counts is None:
-            sealed += 1
-        else:
-            minute_rows, hour_rows = minute_rows + counts[0], hour_rows + counts[1]
-        progress(number + 1, hours)
+    done, at_once, minute_rows, hour_rows, sealed = 0, 1, 0, 0, 0
+    with admin_connection(database_url) as connection:
+        while done < hours:
+            started = time.monotonic()
+            turn = _rebuild_hours(connection, first + done * HOUR, min(at_once, hours - done))
+            at_once = _next_size(at_once, time.monotonic() - started)
+            minute_rows, hour_rows = minute_rows + turn.minute_rows, hour_rows + turn.hour_rows
+            sealed += turn.sealed_hours
+            for number in range(done, done + turn.hours):
+                progress(number + 1, hours)
+            done += turn.hours
     return Rebuilt(
         since=first, until=last, hours=hours, minute_rows=minute_rows, hour_rows=hour_rows, sealed_hours=sealed
     )
+
+
+def _next_size(at_once: int, seconds: float) -> int:
+    """Return how many hours come next: more where there is little in them, fewer where others wait for the lock."""
+    return max(1, at_once // 2) if seconds > BUSY_SECONDS else min(at_once * 2, HOURS_OF_REBUILD)
 
 
 def _span(database_url: str, since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
@@ -196,12 +206,21 @@ def _floor(moment: datetime) -> datetime:
     return _EPOCH + (moment - _EPOCH) // HOUR * HOUR
 
 
-def _rebuild_hour(database_url: str, hour: datetime) -> tuple[int, int] | None:
-    """Return the counts of rows; None when the hour is sealed."""
+def _rebuild_hours(connection: Connection, first: datetime, count: int) -> Rebuilt:
+    """Rebuild so many hours in one transaction, but those that are sealed, which come first."""
     while True:
-        with admin_transaction(database_url) as connection:
+        with connection.begin():
             if rolling.try_lock(connection):
-                if rolling.hold_horizons(connection).sealed(hour):
-                    return None
-                return rolling.rebuild_hour(connection, hour)
+                horizons = rolling.hold_horizons(connection)
+                sealed = sum(horizons.sealed(first + number * HOUR) for number in range(count))
+                since, until = first + sealed * HOUR, first + count * HOUR
+                rows = (0, 0) if since == until else rolling.rebuild_hours(connection, since, until)
+                return Rebuilt(
+                    since=first,
+                    until=until,
+                    hours=count,
+                    minute_rows=rows[0],
+                    hour_rows=rows[1],
+                    sealed_hours=sealed,
+                )
         time.sleep(LOCK_SECONDS)

@@ -44,6 +44,9 @@ MAX_ENROLMENTS_AT_ONCE: Final = 4
 """A fleet that enrols takes so many connections to the database, and no more."""
 MAX_EXPORTS_AT_ONCE: Final = 2
 """Of the four readings at once: others read meanwhile."""
+SERIES_RENEW_SECONDS: Final = 60.0
+MAX_SERIES_KEPT: Final = 32
+"""Answers of a dashboard or two; making them anew takes the database a thirtieth of a core."""
 ROTATE_HEADER: Final = "Isochrone-Rotate"
 """Stands in answers to an agent of which the operator wants a new credential."""
 TURN_SECONDS: Final = 5.0
@@ -111,6 +114,9 @@ class Context:
     """Held while the metrics are written: scrapes that come together take turns."""
     exports: Admission = field(default_factory=lambda: Admission(MAX_EXPORTS_AT_ONCE, monotonic=time.monotonic))
     summaries: Kept = field(default_factory=lambda: Kept(time.monotonic))
+    series: Kept = field(
+        default_factory=lambda: Kept(time.monotonic, renew_seconds=SERIES_RENEW_SECONDS, max_kept=MAX_SERIES_KEPT)
+    )
     clones: CloneWatch = field(default_factory=CloneWatch)
     health: Health = field(default_factory=Health)
     confirmed: set[str] = field(default_factory=set)

@@ -1,9 +1,9 @@
 """Answers kept ready: made when first asked for, then anew in the background as long as somebody asks.
 
-absent --asked--> made --every RENEW_SECONDS--> made anew ... --nobody asked for KEEP_SECONDS--> absent
+absent --asked--> made --every so many seconds--> made anew ... --nobody asked for KEEP_SECONDS--> absent
 
-An answer says itself when it was made. One that could not be made anew for `STALE_SECONDS` is not given any more: who
-asks then waits for a new one, and is told what is wrong.
+An answer says itself when it was made. One that could not be made anew for three times as long is not given any more:
+who asks then waits for a new one, and is told what is wrong.
 """
 
 import asyncio
@@ -15,10 +15,12 @@ from typing import Final
 from collector.errors import CollectorError
 
 RENEW_SECONDS = 10.0
-STALE_SECONDS: Final = 30.0
+STALE_TIMES: Final = 3
 KEEP_SECONDS: Final = 300.0
 MAX_KEPT: Final = 8
 """Answers at once; the one asked for longest ago goes first."""
+MAX_BYTES: Final = 2**20
+"""Of one answer; a longer one is made for each who asks."""
 
 Make = Callable[[], Awaitable[bytes | None]]
 """Returns the answer; None: there is nothing worth keeping."""
@@ -37,13 +39,21 @@ class _Entry:
 class Kept:
     """Answers by key."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float], *, renew_seconds: float | None = None, max_kept: int = MAX_KEPT
+    ) -> None:
+        """Renew answers so often; None: every `RENEW_SECONDS`."""
         self._monotonic = monotonic
+        self._renew_seconds = RENEW_SECONDS if renew_seconds is None else renew_seconds
+        self._max_kept = max_kept
         self._entries: dict[str, _Entry] = {}
         self._making: dict[str, asyncio.Task[bytes | None]] = {}
 
     async def get(self, key: str, make: Make) -> bytes | None:
-        """Return the answer, at most `STALE_SECONDS` old; raise what `make` raises. Who asks at once shares both."""
+        """Return the answer, at most `STALE_TIMES` renewals old; raise what `make` raises.
+
+        Who asks at once shares both.
+        """
         entry = self._fresh(key)
         if entry is not None:
             return entry.made
@@ -64,14 +74,14 @@ class Kept:
         if entry is None:
             return None
         entry.asked_at = self._monotonic()
-        return entry if entry.asked_at - entry.made_at < STALE_SECONDS else None
+        return entry if entry.asked_at - entry.made_at < STALE_TIMES * self._renew_seconds else None
 
     async def _make(self, key: str, make: Make) -> bytes | None:
         try:
             made = await make()
         finally:
             del self._making[key]
-        if made is not None:
+        if made is not None and len(made) <= MAX_BYTES:
             self._keep(key, made, make)
         return made
 
@@ -81,14 +91,14 @@ class Kept:
         if entry is not None:
             entry.made, entry.made_at = made, now
             return
-        if len(self._entries) >= MAX_KEPT:
+        if len(self._entries) >= self._max_kept:
             self._drop(min(self._entries, key=lambda one: self._entries[one].asked_at))
         entry = self._entries[key] = _Entry(made=made, made_at=now, asked_at=now)
         entry.renewing = asyncio.create_task(self._renew(key, entry, make), name=f"keep {key}")
 
     async def _renew(self, key: str, entry: _Entry, make: Make) -> None:
         while self._monotonic() - entry.asked_at < KEEP_SECONDS:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._renew_seconds)
             try:
                 made = await make()
             except CollectorError as exc:

@@ -4,22 +4,21 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import groupby
 from typing import Annotated, Final
 
 import msgspec
 from fastapi import APIRouter, Query, Response
 
 from collector.api.asking import AskedSpan, Bounds, Duration, OnlyKnown, SeriesFilters, Span
-from collector.api.context import Reading, Running
+from collector.api.context import Context, Reading, Running
 from collector.errors import Refused
 from collector.registry import Registry
 from collector.schema import SIGNALS
-from collector.stats.sketch import Sketch, merge, quantile
+from collector.stats.sketch import within
 from collector.store import rollups
 from collector.store.engine import Connection as DatabaseConnection
+from collector.store.lines import Asked, Line, read_lines
 from collector.store.rolling import read_horizons
-from collector.store.rollups import Merged, read_merged
 from collector.store.summary import significant
 from isochrone.durations import format_duration, parse_duration
 from isochrone.outcome import Connection, Prober
@@ -38,6 +37,8 @@ MAX_VALUES: Final = 20_000
 LONGEST_SECONDS: Final = 5 * 366 * 86_400.0
 LONGEST_BASELINE_SECONDS: Final = 92 * 86_400.0
 DAY_SECONDS: Final = 86_400.0
+KEPT_SECONDS: Final = 12 * 3_600.0
+"""From here on the answer for a window up to now is kept for a minute: a sevenhundredth of what it shows."""
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Steps are counted from here, as those of the rollups."""
 
@@ -62,6 +63,11 @@ class Statistic(StrEnum):
     SENT = "sent"
     """Round trips of `rtt` probes."""
     LOST = "lost"
+
+
+RANKS: Final = {Statistic.P50: 0.5, Statistic.P95: 0.95, Statistic.P99: 0.99}
+Values = list[float | None]
+"""One for each step; None where nothing was measured."""
 
 
 class By(StrEnum):
@@ -105,8 +111,15 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     step: str | None
     by: By
     filters: dict[str, str]
-    asked: rollups.Asked
+    signal: str
+    statistics: list[Statistic]
     now: datetime
+
+    @property
+    def asked(self) -> Asked:
+        """What is wanted of the lines."""
+        ranks = tuple(rank for statistic, rank in RANKS.items() if statistic in self.statistics)
+        return Asked(signal=self.signal, ranks=ranks, by_hour=self.by is By.HOUR_OF_DAY)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,109 +149,108 @@ async def get_series(  # noqa: PLR0913  FastAPI reads the query from the paramet
     """Return a signal's statistics by step, of every series that fits (default: the last day; at most five years).
 
     A step is whole minutes, hours or days of UTC; without one it is chosen so that a series has at most 500 points.
-    With `by=hour_of_day` all days of the span (default: seven) are laid upon each other.
+    With `by=hour_of_day` all days of the span (default: seven) are laid upon each other. The answer for a `window` of
+    12 hours or more is kept, and made anew every minute while somebody asks; `until` says when it was made.
     """
-    now = context.utc_now()
     known = await filters.known()
     if prober is not None:
         known["prober"] = prober.value
     wanted = list(dict.fromkeys(statistic or [Statistic.P50, Statistic.P95]))
-    question = Question(
-        span=asked.span(now, _bounds(by)), step=step, by=by, filters=known, asked=_asked(signal, wanted), now=now
-    )
+
+    async def make() -> bytes:
+        now = context.utc_now()
+        span = asked.span(now, _bounds(by))
+        return await _answer(
+            context, Question(span=span, step=step, by=by, filters=known, signal=signal, statistics=wanted, now=now)
+        )
+
+    if asked.since is None and asked.until is None and asked.span(EPOCH, _bounds(by)).seconds >= KEPT_SECONDS:
+        body = await context.series.get(repr((signal, asked.window, step, by, known, wanted)), make)
+    else:
+        body = await make()
+    return Response(body, media_type="application/json")
+
+
+async def _answer(context: Context, question: Question) -> bytes:
     registry = await context.registry.get()
-    plan, merged = await context.readers.read(_read, question, registry)
+    plan, lines = await context.readers.read(_read, question, registry)
     # In a thread: batches come in meanwhile.
-    series = await asyncio.to_thread(make_series, merged, signal, statistics=wanted, by=by)
+    return await asyncio.to_thread(_encode, question, plan, lines)
+
+
+def _encode(question: Question, plan: Plan, lines: Sequence[Line]) -> bytes:
     answer = SeriesAnswer(
-        signal=signal,
+        signal=question.signal,
         since=plan.span.since,
         until=plan.span.until,
         step_seconds=plan.step_seconds,
-        by=by,
+        by=question.by,
         level="hour" if plan.step_seconds % HOUR_SECONDS == 0 else "minute",
-        series=series,
+        series=make_series(lines, question.statistics, by=question.by),
     )
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+    return msgspec.json.encode(answer)
 
 
-def make_series(merged: Sequence[Merged], signal: str, *, statistics: Sequence[Statistic], by: By) -> list[Series]:
+def make_series(lines: Sequence[Line], statistics: Sequence[Statistic], *, by: By) -> list[Series]:
     """Return the series of what was read, in order of their names. Pure."""
-    ordered = sorted(merged, key=lambda one: (*_sortable(one), one.at))
-    return [_one_series(list(ones), signal, statistics=statistics, by=by) for _, ones in groupby(ordered, _sortable)]
+    return [_one_series(line, statistics, by=by) for line in sorted(lines, key=_sortable)]
 
 
-def _one_series(ones: list[Merged], signal: str, *, statistics: Sequence[Statistic], by: By) -> Series:
-    groups: dict[datetime | int, list[Merged]] = {}
-    for one in ones:
-        groups.setdefault(one.at if by is By.TIME else one.at.astimezone(UTC).hour, []).append(one)
-    places = sorted(groups, key=lambda place: place if isinstance(place, int) else place.timestamp())
-    points = [_Point(ones=groups[place], sketch=_joined(groups[place], signal)) for place in places]
-    first = ones[0]
+def _one_series(line: Line, statistics: Sequence[Statistic], *, by: By) -> Series:
+    by_time = by is By.TIME
     return Series(
-        agent_region=first.agent_region,
-        endpoint=first.endpoint,
-        model=first.model,
-        connection=first.connection,
-        prober=first.prober,
-        at=[place for place in places if isinstance(place, datetime)] if by is By.TIME else None,
-        hour_of_day=[place for place in places if isinstance(place, int)] if by is By.HOUR_OF_DAY else None,
-        statistics={name: [_VALUES[name](point) for point in points] for name in statistics},
+        agent_region=line.agent_region,
+        endpoint=line.endpoint,
+        model=line.model,
+        connection=line.connection,
+        prober=line.prober,
+        at=[datetime.fromtimestamp(at, UTC) for at in line.at] if by_time else None,
+        hour_of_day=None if by_time else line.at,
+        statistics={name: _VALUES[name](line) for name in statistics},
     )
 
 
-class _Point(msgspec.Struct, frozen=True, kw_only=True):
-    ones: list[Merged]
-    sketch: Sketch | None
-
-    def total(self, name: str) -> float | None:
-        """Return the sum of a count; None when none of them tells it."""
-        found = [value for one in self.ones if (value := getattr(one, name)) is not None]
-        return sum(found) if found else None
+def _quantile(rank: float) -> Callable[[Line], Values]:
+    return lambda line: [
+        None if bucket is None or low is None or high is None else significant(within(bucket, lowest=low, highest=high))
+        for bucket, low, high in zip(line.buckets[rank], line.lowest, line.highest, strict=True)
+    ]
 
 
-def _joined(ones: Sequence[Merged], signal: str) -> Sketch | None:
-    return ones[0].signals.get(signal) if len(ones) == 1 else merge(one.signals.get(signal) for one in ones)
+def _rounded(values: Sequence[float | None]) -> Values:
+    return [None if value is None else significant(value) for value in values]
 
 
-def _of_values(value: Callable[[Sketch], float]) -> Callable[[_Point], float | None]:
-    return lambda point: None if point.sketch is None else significant(value(point.sketch))
+def _mean(line: Line) -> Values:
+    columns = zip(line.sum, line.count, line.lowest, line.highest, strict=True)
+    return [
+        None
+        if total is None or count is None or low is None or high is None
+        else significant(min(max(total / count, low), high))
+        for total, count, low, high in columns
+    ]
 
 
-def _total(name: str) -> Callable[[_Point], float | None]:
-    return lambda point: point.total(name)
+def _success_ratio(line: Line) -> Values:
+    return [1 - failed / probes for failed, probes in zip(line.failures, line.probes, strict=True)]
 
 
-def _success_ratio(point: _Point) -> float | None:
-    probes, failures = point.total("probes"), point.total("failures")
-    return None if not probes or failures is None else 1 - failures / probes
-
-
-_VALUES: Final[Mapping[Statistic, Callable[[_Point], float | None]]] = {
-    Statistic.P50: _of_values(lambda sketch: quantile(sketch, 0.5)),
-    Statistic.P95: _of_values(lambda sketch: quantile(sketch, 0.95)),
-    Statistic.P99: _of_values(lambda sketch: quantile(sketch, 0.99)),
-    Statistic.MEAN: _of_values(lambda sketch: sketch.mean),
-    Statistic.MIN: _of_values(lambda sketch: sketch.lowest),
-    Statistic.MAX: _of_values(lambda sketch: sketch.highest),
-    Statistic.COUNT: lambda point: 0 if point.sketch is None else point.sketch.count,
-    Statistic.PROBES: _total("probes"),
-    Statistic.FAILURES: _total("failures"),
-    Statistic.SPOILED: _total("spoiled"),
+_VALUES: Final[Mapping[Statistic, Callable[[Line], Values]]] = {
+    **{statistic: _quantile(rank) for statistic, rank in RANKS.items()},
+    Statistic.MEAN: _mean,
+    Statistic.MIN: lambda line: _rounded(line.lowest),
+    Statistic.MAX: lambda line: _rounded(line.highest),
+    Statistic.COUNT: lambda line: [count or 0 for count in line.count],
+    Statistic.PROBES: lambda line: [*line.probes],
+    Statistic.FAILURES: lambda line: [*line.failures],
+    Statistic.SPOILED: lambda line: [*line.spoiled],
     Statistic.SUCCESS_RATIO: _success_ratio,
-    Statistic.SENT: _total("sent"),
-    Statistic.LOST: _total("lost"),
+    Statistic.SENT: lambda line: [*line.sent],
+    Statistic.LOST: lambda line: [*line.lost],
 }
-_QUANTILES: Final = frozenset({Statistic.P50, Statistic.P95, Statistic.P99})
 
 
-def _asked(signal: str, statistics: Sequence[Statistic]) -> rollups.Asked:
-    if _QUANTILES.intersection(statistics):
-        return rollups.Asked(quantiles=(signal,))
-    return rollups.Asked(means=(signal,))
-
-
-def _sortable(one: Merged) -> tuple[str, str, str, str, str]:
+def _sortable(one: Line) -> tuple[str, str, str, str, str]:
     return one.agent_region, one.endpoint, one.model or "", one.connection or "", one.prober
 
 
@@ -248,18 +260,20 @@ def _bounds(by: By) -> Bounds:
     return Bounds(default_seconds=DAY_SECONDS, longest_seconds=LONGEST_SECONDS)
 
 
-def _read(connection: DatabaseConnection, question: Question, registry: Registry) -> tuple[Plan, list[Merged]]:
+def _read(connection: DatabaseConnection, question: Question, registry: Registry) -> tuple[Plan, list[Line]]:
     """Choose what to read and read it, in one transaction; raise Refused."""
-    plan = make_plan(question, minutes_since=read_horizons(connection).minute)
+    minutes_since = read_horizons(connection).minute
+    plan = make_plan(question, minutes_since=minutes_since)
     _check_size(plan, registry, question.filters)
-    merged = read_merged(
+    lines = read_lines(
         connection,
         rollups.Span(since=plan.span.since, until=plan.span.until, step=timedelta(seconds=plan.step_seconds)),
         filters=msgspec.convert(question.filters, rollups.Filters),
         asked=question.asked,
         now=question.now,
+        minutes_since=minutes_since,
     )
-    return plan, merged
+    return plan, lines
 
 
 def make_plan(question: Question, *, minutes_since: datetime | None) -> Plan:

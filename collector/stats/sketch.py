@@ -86,7 +86,12 @@ def quantile(sketch: Sketch, q: float) -> float:
         seen += count
         if seen >= q * sketch.count:
             break
-    return min(max(middle_of(sketch.buckets[place]), sketch.lowest), sketch.highest)
+    return within(sketch.buckets[place], lowest=sketch.lowest, highest=sketch.highest)
+
+
+def within(bucket: int, *, lowest: float, highest: float) -> float:
+    """Return the value that stands for a bucket, of values that lie between these two."""
+    return min(max(middle_of(bucket), lowest), highest)
 
 
 def _gather(pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -110,6 +110,13 @@ def admin_transaction(database_url: str) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def admin_connection(database_url: str) -> Iterator[Connection]:
+    """Give a connection for transactions one after the other; raise DatabaseUnavailable."""
+    with translated(), admin_engine(database_url) as engine, engine.connect() as connection:
+        yield connection
+
+
 async def run(
     engine: AsyncEngine, statement: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:

@@ -173,13 +173,17 @@ def roll_hours(connection: Connection, pairs: Sequence[Pair]) -> None:
         connection.execute(_ROLL_HOURS, _parameters(list(run), timedelta(hours=1)))
 
 
-def rebuild_hour(connection: Connection, hour: datetime) -> tuple[int, int]:
-    """Make the rollups of an hour anew from its results; return how many rows of minutes and of hours it has."""
+def rebuild_hours(connection: Connection, since: datetime, until: datetime) -> tuple[int, int]:
+    """Make the rollups of whole hours, a day of them at most, anew from their results.
+
+    Return how many rows of minutes and of hours there are.
+    """
     connection.execute(_PATIENCE)
-    span = {"since": hour, "until": hour + timedelta(hours=1)}
+    span = {"since": since, "until": until}
     counts = []
     for level in ("minute", "hour"):
-        connection.execute(_CREATE_PARTITION, {"level": level, "moment": hour})
+        for moment in (since, until - timedelta(hours=1)):
+            connection.execute(_CREATE_PARTITION, {"level": level, "moment": moment})
         connection.execute(_EVERYTHING[f"delete_{level}s"], span)
         counts.append(connection.execute(_EVERYTHING[f"roll_{level}s"], span).rowcount)
     minutes, hours = counts

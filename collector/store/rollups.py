@@ -24,8 +24,9 @@ SETTLED: Final = timedelta(minutes=10)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """Steps are counted from here."""
 # What is merged on the way has no statistics, and compiling takes longer than running.
-_TUNE: Final = tuple(
-    text(f"SET LOCAL {setting}") for setting in ("jit = off", "enable_nestloop = off", "work_mem = '32MB'")
+TUNE: Final = text(
+    "SELECT set_config('jit', 'off', true), set_config('enable_nestloop', 'off', true),"
+    " set_config('work_mem', '32MB', true)"
 )
 _TARGETS: Final = (
     "SELECT t.id FROM target t JOIN endpoint e ON e.id = t.endpoint_id JOIN module m ON m.id = t.module_id WHERE "
@@ -120,8 +121,7 @@ def read_merged(connection: Connection, span: Span, *, filters: Filters, asked: 
     parameters |= _identify(connection, filters)
     if [] in parameters.values():
         return []
-    for setting in _TUNE:
-        connection.execute(setting)
+    connection.execute(TUNE)
     sources = [_source(number, piece, parameters) for number, piece in enumerate(parts)]
     at = "CAST(:since AS timestamptz)" if span.step is None else binned("CAST(:step AS interval)", "bucket")
     statement = text(_statement(" UNION ALL ".join(sources), at=at, asked=asked))

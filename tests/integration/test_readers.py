@@ -49,7 +49,7 @@ async def test_readers_that_wait_for_the_database_stop_neither_batches_nor_readi
 READINGS = (
     "/v1/summary",
     "/v1/summary?window=5m",
-    "/v1/series?signal=ttft",
+    "/v1/series?signal=ttft&window=1h",
     "/v1/results",
     "/v1/results?after=2026-01-01T00:00:00Z",
     "/v1/export?format=csv",

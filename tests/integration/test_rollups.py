@@ -315,3 +315,26 @@ async def test_a_partition_of_another_name_does_no_harm(database_url: str) -> No
         )
         answer = await collector.client.get("/v1/results")
         assert (answer.status_code, len(answer.json()["results"])) == (200, 1)
+
+
+async def test_a_rebuild_leaves_sealed_hours_as_they_are_and_makes_the_others(database_url: str) -> None:
+    """Hours of one transaction, some of them sealed."""
+    async with running_collector(database_url) as collector:
+        await collector.send(batch_at([(3600.0 * n, inference_result()) for n in range(30)]))
+        await settled(collector)
+        kept = {level: stored(database_url, level) for level in LEVELS}
+        horizon = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=10)
+        with admin_transaction(database_url) as connection:
+            rolling.raise_horizon(connection, "raw", horizon)
+        collector.rows(f"DELETE FROM result WHERE started_at < '{horizon}' RETURNING 1")  # noqa: S608  ours
+        collector.rows("UPDATE rollup_hour SET probes = 9 RETURNING 1")
+        told: list[int] = []
+        rebuilt = rollup.rebuild(database_url, since=None, until=None, progress=lambda done, _all: told.append(done))
+    assert told == list(range(1, rebuilt.hours + 1))
+    assert rebuilt.until - timedelta(hours=rebuilt.hours - rebuilt.sealed_hours) == horizon
+    assert stored(database_url, "minute") == kept["minute"]
+    hours = stored(database_url, "hour")
+    assert {key: row for key, row in hours.items() if key[0] >= horizon} == {
+        key: row for key, row in kept["hour"].items() if key[0] >= horizon
+    }
+    assert {row["probes"] for key, row in hours.items() if key[0] < horizon} == {9}

@@ -221,3 +221,18 @@ async def test_a_kept_summary_asks_nothing_of_the_database(database_url: str) ->
             second = await collector.client.get("/v1/summary", params={"window": "15m"})
             connection.rollback()
     assert first.content == second.content
+
+
+async def test_a_long_series_up_to_now_is_kept_and_one_between_moments_is_made(database_url: str) -> None:
+    async with running_collector(database_url) as collector:
+        await send_hours(collector, 2)
+        since = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        answers = []
+        for _ in range(2):
+            for query in ({"window": "24h"}, {}, {"window": "11h"}, {"since": since}):
+                answer = await collector.client.get("/v1/series", params={"signal": "ttft", **query})
+                assert answer.json()["series"], query
+                answers.append(answer.content)
+        unknown = await collector.client.get("/v1/series", params={"signal": "ttft", "window": "24h", "model": "none"})
+    assert unknown.status_code == 422
+    assert [one == other for one, other in zip(answers[:4], answers[4:], strict=True)] == [True, True, False, False]

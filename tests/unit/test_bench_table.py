@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.bench.expectation import Expectation
-from tests.bench.run import main, print_rows
+from tests.bench.run import BENCHES, main, print_rows
 
 LIMIT = Expectation(
     bench="memory", what="peak", measured=50.0, unit="MiB", against="limit", reference=45.0, at_most=1.0
@@ -43,4 +43,4 @@ def test_an_unknown_bench_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         main(["ingestion"])
     assert ended.value.code == 2
-    assert "there are: ingest, footprint, growth, agent_memory" in capsys.readouterr().err
+    assert f"there are: {', '.join(BENCHES)}" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import pytest
 from collector.fleet import AgentState, FleetRow, Share, View, row_of
 from collector.fleettable import agent_cells
 from collector.metrics import LiveMetrics
+from collector.metrics.feeding import Limits
 from collector.store.fleet import AgentFacts
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -120,7 +121,7 @@ def test_an_offset_within_its_own_error_is_no_warning() -> None:
 
 
 def test_a_revoked_agent_has_no_last_report_that_somebody_could_wait_for() -> None:
-    metrics = LiveMetrics()
+    metrics = LiveMetrics(Limits(), monotonic=lambda: 0.0)
     series = b"isochrone_agent_last_report_timestamp_seconds{"
     metrics.show_fleet([row()])
     assert series in metrics.render()
@@ -130,7 +131,7 @@ def test_a_revoked_agent_has_no_last_report_that_somebody_could_wait_for() -> No
 
 
 def test_the_metrics_show_what_an_agent_said_last_to_whichever_collector() -> None:
-    metrics = LiveMetrics()
+    metrics = LiveMetrics(Limits(), monotonic=lambda: 0.0)
     oldest = metrics.agents.oldest.series("a", "eu")
     metrics.show_fleet([row(oldest_queued_seconds=900.0)])
     assert oldest.value == 900.0
