@@ -110,8 +110,9 @@ class Monitoring:
         return float(found[0]["value"][1]) if found else None
 
     def types(self) -> dict[str, str]:
-        """Return the type of every metric."""
-        return {name: told[0]["type"] for name, told in self._ask(self.prometheus, "/api/v1/metadata")["data"].items()}
+        """Return the type of every metric. OpenMetrics, which Prometheus asks for, names counters without _total."""
+        told = {name: one[0]["type"] for name, one in self._ask(self.prometheus, "/api/v1/metadata")["data"].items()}
+        return told | {f"{name}_total": kind for name, kind in told.items() if kind == "counter"}
 
     def muted(self) -> set[tuple[str, str, str]]:
         """Return the name, region and endpoint of the alerts that Alertmanager holds back."""
