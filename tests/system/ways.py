@@ -82,6 +82,9 @@ class Way:
         region = owner(peer, self.port, self._processes)
 
         def seconds() -> float:
+            nonlocal region
+            if region is None:  # an agent may dial before its process is named, and keep the connection
+                region = owner(peer, self.port, self._processes)
             return self.seconds + self.longer.get(region or "", 0.0)
 
         try:
